@@ -26,6 +26,8 @@ BACKENDS = {
     "jax": ["jax", "scipy"],
     "torch": ["torch==2.13.0", "scikit-learn", "scipy"],
 }
+# The same on a GPU, for the drivers of CUDA 13; Keras on TensorFlow is left out there.
+BACKENDS_ON_GPU = {"jax": ["jax[cuda13]", "scipy"], "torch": ["torch==2.13.0", "scipy"]}
 OURS = "minikeras"
 HAND_WRITTEN = ("torch", "torch-compile")
 SKLEARN = "scikit-learn"
@@ -38,6 +40,18 @@ class ContenderError(RuntimeError):
 
 class ContenderLacks(ContenderError):
     """A contender has no such layer, and says which."""
+
+
+# how each framework is told which device is its only one
+DEVICES = {
+    "cpu": {"CUDA_VISIBLE_DEVICES": "", "MINIKERAS_DEVICE": "cpu", "JAX_PLATFORMS": "cpu"},
+    "gpu": {
+        "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0],
+        "MINIKERAS_DEVICE": "gpu",
+        "JAX_PLATFORMS": "cuda",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # JAX would take three quarters of the memory, and others none
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,7 @@ class Contender:
         root: the checkout that it runs in, this one unless given.
         without: ways that it does not know.
         chooses: whether it is measured in each of a row's ways, and counts with the best; else in the first.
+        device: `"cpu"`, or `"gpu"` for the first one, of which nobody takes more memory than it needs.
     """
 
     name: str
@@ -65,6 +80,7 @@ class Contender:
     root: Path = ROOT
     without: tuple[str, ...] = ()
     chooses: bool = False
+    device: str = "cpu"
 
     def ways(self, key: str) -> dict[str, str]:
         """The ways in which it does a row's work, by the names that they have in the results: the first is its own."""
@@ -78,13 +94,11 @@ class Contender:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The processes' environment: the checkout importable, bytecode kept as pip does, the CPU the only device."""
+        """The processes' environment: the checkout importable, bytecode kept as pip does, and one device."""
         return {
             **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
             "PYTHONPATH": str(self.root),
-            "CUDA_VISIBLE_DEVICES": "",
-            "MINIKERAS_DEVICE": "cpu",
-            "JAX_PLATFORMS": "cpu",
+            **DEVICES[self.device],
             **self.variables,
         }
 
@@ -176,17 +190,33 @@ def _last_line(stream: IO[str]) -> str:
     return (stream.read().strip().splitlines() or ["it said nothing."])[-1]
 
 
-def ours() -> Contender:
+def ours(device: str = "cpu") -> Contender:
     """minikeras, from this checkout, in the running interpreter."""
-    return Contender(OURS, sys.executable, OURS, cache="NUMBA_CACHE_DIR")
+    cache = "NUMBA_CACHE_DIR" if device == "cpu" else "CUPY_CACHE_DIR"
+    return Contender(OURS, sys.executable, OURS, cache=cache, device=device)
 
 
-def rivals(pythons: dict[str, str]) -> list[Contender]:
+def rivals(pythons: dict[str, str], device: str = "cpu") -> list[Contender]:
     """Everyone else, in the order of the columns.
 
     Args:
         pythons: Python executables by backend; PyTorch's serves PyTorch without Keras, and scikit-learn if it is there.
+        device: `"cpu"`, or `"gpu"`, where only Keras is measured, on JAX and on PyTorch.
     """
+    if device == "gpu":
+        return [
+            Contender(
+                f"keras-{backend}",
+                pythons[backend],
+                "keras",
+                {"KERAS_BACKEND": backend},
+                without=(STEPS,) if backend == "torch" else (),
+                chooses=True,
+                device=device,
+            )
+            for backend in BACKENDS_ON_GPU
+            if backend in pythons
+        ]
     timed = tuple(key for key, row in ROWS.items() if row.model is not None)
     found = []
     for backend in BACKENDS:
@@ -223,10 +253,10 @@ def pythons_here() -> dict[str, str]:
     return {backend: sys.executable for backend in BACKENDS if importlib.util.find_spec(backend) is not None}
 
 
-def make_environments(folder: Path) -> dict[str, str]:
+def make_environments(folder: Path, device: str = "cpu") -> dict[str, str]:
     """A virtual environment in `folder` per backend, made where it is missing; their Python executables."""
     pythons = {}
-    for backend, packages in BACKENDS.items():
+    for backend, packages in (BACKENDS if device == "cpu" else BACKENDS_ON_GPU).items():
         python = folder.resolve() / backend / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         pythons[backend] = str(python)
         if _has(str(python), "keras", backend):

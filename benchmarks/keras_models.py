@@ -325,6 +325,25 @@ class Framework:
         x, y = row.data(setting, row.count)
         return x, self.keras.utils.to_categorical(y, 10) if y.dtype == "int64" else y
 
+    def device(self) -> str:
+        """`"cpu"` or `"gpu"`: where it computes."""
+        if self.modules[0] == "minikeras":
+            return str(importlib.import_module("minikeras.kernels").active_device()).replace("numpy", "cpu")
+        backend = importlib.import_module(self.modules[1])
+        if self.modules[1] == "jax":
+            return "gpu" if backend.default_backend() in ("gpu", "cuda") else "cpu"
+        return "gpu" if self.modules[1] == "torch" and backend.cuda.is_available() else "cpu"
+
+    def device_bytes(self) -> int:
+        """The most of the GPU's memory that arrays have taken so far, as the library that allocates them counts it."""
+        if self.modules[0] == "minikeras":
+            return int(importlib.import_module("cupy").get_default_memory_pool().total_bytes())
+        backend = importlib.import_module(self.modules[1])
+        if self.modules[1] == "jax":
+            stats = backend.local_devices()[0].memory_stats()
+            return int(stats.get("peak_pool_bytes", stats["peak_bytes_in_use"]))
+        return int(backend.cuda.max_memory_reserved())
+
     def operations(self, row: Row, program: KerasProgram) -> float:
         """Floating-point operations for each unit of the row."""
         model = program.model

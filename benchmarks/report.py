@@ -171,8 +171,9 @@ def markdown(report: dict[str, Any]) -> str:
                 remarks.append(f"- {title}, {name} alone: {cell(result, size)} {row['unit']}.")
         if ROWS[key].note:
             remarks.append(f"- {title}: {ROWS[key].note}.")
+    on_gpu = report.get("device") == "gpu"
     parts = [
-        "# minikeras against real Keras and PyTorch",
+        "# minikeras against real Keras" + (" on a GPU" if on_gpu else " and PyTorch"),
         f"{report['date']}, {computer['cpu']} ({computer['architecture']}), {computer['cores']} cores, "
         f"{computer['system']}; pictures: {report['pictures']}; rounds in alternation: {rounds}, but a contender that "
         f"has worked {report['seconds']:g} s on a row takes no further turn after its second"
@@ -181,12 +182,21 @@ def markdown(report: dict[str, Any]) -> str:
         "`steps_per_execution=32` where it trains or predicts by itself, with `model(x)` and with `predict_on_batch` "
         "where a loop asks it; a cell is the better of the two, named where it is the second. The last columns say how "
         "many times better minikeras is than the best Keras backend and than the better PyTorch: above 1 it is ahead, "
-        "for rates, times, memory and sizes alike. The limit is the row's products at the rate of NumPy's, "
+        "for rates, times, memory and sizes alike. The limit is the row's products at the rate of "
+        f"{'cuBLAS in float32' if on_gpu else 'NumPy'}, "
         f"{rate / 1e9:.0f} GFLOP/s in this session; beside it the part of it that minikeras reaches.",
         table(["", "unit", *names, "limit", "ours of limit", "ours to best Keras", "ours to better PyTorch"], lines),
         standing(rows, "keras", "the best Keras"),
         standing(rows, "torch", "the better hand-written PyTorch"),
         _first_turns(report, names, "first_seconds", "First turn in seconds, compilation included:"),
+        _first_turns(
+            report,
+            names,
+            "device_bytes",
+            "Memory of the GPU in MB that a pool had taken after the second turn, for this row or one before, as its "
+            "library counts it:",
+            1e-6,
+        ),
         _first_turns(report, names, "first_loss", "Loss after the first turn, to see that all do the same work:"),
         "\n".join(remarks),
         "\n".join(
@@ -198,11 +208,11 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _first_turns(report: dict[str, Any], names: list[str], what: str, introduction: str) -> str:
+def _first_turns(report: dict[str, Any], names: list[str], what: str, introduction: str, unit: float = 1.0) -> str:
     """A table of what the rows' first turns gave; nothing where none gave it."""
     lines = []
     for row in report["rows"].values():
         values = [row["results"].get(name, {}).get(what) for name in names]
         if row["higher_is_better"] and any(value is not None for value in values):
-            lines.append([row["title"], *("" if value is None else number(value) for value in values)])
+            lines.append([row["title"], *("" if value is None else number(unit * value) for value in values)])
     return f"{introduction}\n\n{table(['', *names], lines)}" if lines else ""

@@ -195,9 +195,24 @@ def measure(
     return alternate(keys, parts, rounds, seconds, 0.0 if setting.quick else SETTLE_SECONDS)
 
 
-def sgemm_rate() -> float:
-    """NumPy's float32 products on this machine, operations per second, in a process of their own."""
-    return float(ours().run("-m", "benchmarks.limits")[0])
+def sgemm_rate(device: str = "cpu") -> float:
+    """Float32 products of NumPy or of CuPy on this machine, operations per second, in a process of their own."""
+    return float(ours(device).run("-m", "benchmarks.limits", device)[0])
+
+
+def described(worker: Worker) -> dict[str, Any]:
+    """What a contender says of itself.
+
+    Raises:
+        ContenderError: it computes on another device than it should.
+    """
+    about, wanted = worker.ask("describe"), worker.contender.device
+    if about["device"] != wanted:
+        raise ContenderError(
+            f"{worker.contender.name} computes on the {about['device']}, not on the {wanted}; see that "
+            f"{worker.contender.python} has its packages for CUDA."
+        )
+    return about
 
 
 def find_mnist() -> str | None:
@@ -237,7 +252,8 @@ def environments(parser: argparse.ArgumentParser, options: argparse.Namespace) -
         given[backend] = os.path.abspath(python)  # not resolved: a link is what makes a virtual environment
     if options.only_ours:
         return {}
-    made = make_environments(options.make_environments) if options.make_environments else {}
+    device = getattr(options, "device", "cpu")
+    made = make_environments(options.make_environments, device) if options.make_environments else {}
     pythons = {**made, **given} or pythons_here()
     if not pythons:
         parser.error(
@@ -251,7 +267,13 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line, checked; `pythons` is the Python executable by backend."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.vs_keras", description=__doc__)
     rows = list(dict.fromkeys(key.split("-")[0] for key in ROWS))  # W7, cold and memory stand for several
-    parser.add_argument("--rows", default=",".join(rows), help="comma-separated, of %(default)s")
+    parser.add_argument("--rows", help=f"comma-separated, of {','.join(rows)} (default: all)")
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "gpu"),
+        default="cpu",
+        help="where all compute; on a GPU minikeras and Keras on JAX and PyTorch, by default W1 to W17 and the import",
+    )
     parser.add_argument("--rounds", type=int, help="timed turns per row and contender (default 5; 2 with --quick)")
     parser.add_argument(
         "--seconds",
@@ -269,7 +291,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="where the table and the JSON go (default: benchmarks/results)",
     )
     options = parser.parse_args(argv)
-    options.rows = options.rows.split(",")
+    networks = [name for name in rows if name.startswith("W")]
+    usual = rows if options.device == "cpu" else [*networks, "cold-model"]
+    options.rows = options.rows.split(",") if options.rows else usual
     for name in options.rows:
         if name not in rows and name not in ROWS:
             parser.error(f"--rows knows {', '.join(rows)}, got {name!r}.")
@@ -291,18 +315,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write the report; 1 if a measurement failed."""
     options = arguments(argv)
     setting = Setting(find_mnist(), options.quick)
-    workers = [Worker(contender) for contender in [ours(), *rivals(options.pythons)]]
+    contenders = [ours(options.device), *rivals(options.pythons, options.device)]
+    workers = [Worker(contender) for contender in contenders]
     result: dict[str, Any] = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "rounds": options.rounds,
         "seconds": options.seconds,
         "quick": options.quick,
+        "device": options.device,
         "pictures": "MNIST" if setting.mnist else "synthetic, MNIST's shape",
         "machine": report.machine(),
     }
     try:
-        result["sgemm_rate"] = sgemm_rate()
-        about = {worker.contender.name: worker.ask("describe") for worker in workers}
+        result["sgemm_rate"] = sgemm_rate(options.device)
+        about = {worker.contender.name: described(worker) for worker in workers}
         result.update(contenders=about, rows={})
         for group in grouped(options.rows):
             measured = measure(group, workers, about, options.rounds, options.seconds, setting)
@@ -315,7 +341,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     **report.summarize(results, row.higher_is_better),
                 }
             write(result, options.output)
-        result["sgemm_rate"] = max(result["sgemm_rate"], sgemm_rate())
+        result["sgemm_rate"] = max(result["sgemm_rate"], sgemm_rate(options.device))
         write(result, options.output)
     except ContenderError as error:
         print(f"Stopped: {error}", file=sys.stderr)
@@ -330,7 +356,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def write(result: dict[str, Any], folder: Path) -> None:
     """Write what is measured so far, so that an interrupted run keeps its rows."""
-    stem = "vs_keras_quick" if result["quick"] else "vs_keras"
+    stem = "vs_keras" + ("_gpu" if result["device"] == "gpu" else "") + ("_quick" if result["quick"] else "")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{stem}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     (folder / f"{stem}.md").write_text(report.markdown(result), encoding="utf-8")

@@ -43,6 +43,7 @@ def describe(framework: Any) -> dict[str, Any]:
         "version": framework.version,
         "packages": {name: metadata.version(name) for name in names},
         "numpy_blas": f"{blas['name']} {blas['version']}",
+        "device": framework.device() if hasattr(framework, "device") else "cpu",
         "installed_bytes": size,
         **({} if bare is None else {"installed_bytes_without_compiler": bare}),
     }
@@ -81,6 +82,8 @@ class Worker:
         answer = {"first_seconds": first_seconds}
         if "loss" in measurement:
             answer["first_loss"] = measurement["loss"]
+        if hasattr(self.framework, "device_bytes") and self.framework.device() == "gpu":
+            answer["device_bytes"] = self.framework.device_bytes()
         if hasattr(self.framework, "operations"):
             answer["operations"] = self.framework.operations(row, program)
         return answer

@@ -1,4 +1,7 @@
-"""`python -m minikeras`: `info` and `convert` for files, `warmup` to compile every kernel ahead of its first use."""
+"""`python -m minikeras`: `doctor` checks this machine, `warmup` compiles every kernel ahead of its first use.
+
+`info` tells what a file holds, `convert` writes it in another format.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         if any(word.startswith("--output") for word in words):
             config.set_kernels("none")  # an older archive is not in the way of a new one
+    if words[:1] == ["doctor"]:
+        config.set_device("numpy")  # it chooses for itself, and wants nothing checked or left out before
     from minikeras.saving import command_line
 
     parser = argparse.ArgumentParser(prog="python -m minikeras", description=__doc__)
@@ -31,13 +36,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--processor", action="append", metavar="FAMILY", help="for which the archive is, as often as needed: "
         "x86-64-v2, x86-64-v3, x86-64-v4 or native (default the second and the third)",
     )  # fmt: skip
+    command = commands.add_parser("doctor", help="check that this machine computes what it should, for bug reports")
+    command.add_argument("--reset", action="store_true", help="forget what was turned off on GPUs, and check nothing")
     command_line.add_commands(commands)
     given = parser.parse_args(words)
+    if given.command == "doctor":
+        return doctor(given.reset)
     if given.command != "warmup":
         return command_line.run(given)
     if given.output is None and given.processor:
         parser.error("--processor says what an archive is for; name that too, with --output kernels.zip")
     return warmup() if given.output is None else archive(given.output, given.processor)
+
+
+def doctor(reset: bool) -> int:
+    """Check this machine; 1 if anything failed."""
+    from minikeras.doctor.examination import examine
+    from minikeras.kernels.cuda import turned_off
+
+    if reset:
+        print(
+            "What was turned off is forgotten; the next use of a GPU checks it."
+            if turned_off.forget()
+            else "Nothing was turned off."
+        )
+        return 0
+    return examine(lambda line: print(line, flush=True), config.cupy_and_device() if config.gpu_is_there() else None)
 
 
 def warmup() -> int:

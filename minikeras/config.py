@@ -503,7 +503,7 @@ def enable_unsafe_deserialization() -> None:
 
 def gpu_is_there() -> bool:
     """Whether there is CuPy and a CUDA device; importing CuPy takes long, the driver is looked for at once."""
-    if importlib.util.find_spec("cupy") is None or not _driver_is_there():
+    if importlib.util.find_spec("cupy") is None or not driver_is_there():
         return False
     try:
         return importlib.import_module("cupy").cuda.runtime.getDeviceCount() > 0
@@ -511,7 +511,7 @@ def gpu_is_there() -> bool:
         return False
 
 
-def _driver_is_there() -> bool:
+def driver_is_there() -> bool:
     """Whether the library loads that every CUDA driver brings."""
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
@@ -747,5 +747,5 @@ def reset_dtype_policy() -> None:
 
 
 _HIDDEN = "cupy_and_device dataset_folders device_scope gpu_is_there keras_home on_device_change on_kernels_change"
-_HIDDEN += " on_gpu_memory_limit_change"
+_HIDDEN += " on_gpu_memory_limit_change driver_is_there"
 offer_names(__name__, hidden=f"{_HIDDEN} result_type FloatDTypePolicy reset_dtype_policy standardize_data_format")

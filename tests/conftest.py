@@ -2,7 +2,7 @@
 
 `pytest --device gpu` runs the same suite on a GPU, `pytest --device recorder` on a stand-in for CuPy that needs no GPU
 but refuses what CuPy refuses (`gpu/recorder.py`).  Tests of real Keras and of CuPy's surface need extra packages
-(`pip install '.[parity]'`, `'.[gpu]'`); where these are missing a line at the end says what did not run, and with
+(`pip install '.[parity]'`, `'.[gpu-test]'`); where these are missing a line at the end says what did not run, and with
 `MINIKERAS_REQUIRE_PARITY=1` or `MINIKERAS_REQUIRE_CUPY=1` (as in CI) missing packages are an error.
 
 `pytest` alone runs in as many processes as there are cores, `pytest FILE` in one.  `MINIKERAS_SHARE=2/3` runs the
@@ -27,7 +27,7 @@ sys.path.append(str(Path(__file__).parent.parent))  # for benchmarks/; last, so 
 
 _NEEDS = {
     "parity": ("keras", "MINIKERAS_REQUIRE_PARITY", "'.[parity]'"),
-    "gpu": ("cupy", "MINIKERAS_REQUIRE_CUPY", "'.[gpu]'"),
+    "gpu": ("cupy", "MINIKERAS_REQUIRE_CUPY", "'.[gpu-test]'"),
 }
 _left_out: dict[str, int] = {}
 
@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.device = device
     if device == "recorder":
         if importlib.util.find_spec("cupy") is None:
-            raise pytest.UsageError("The stand-in asks CuPy for its signatures; run pip install '.[gpu]'.")
+            raise pytest.UsageError("The stand-in asks CuPy for its signatures; run pip install '.[gpu-test]'.")
         from gpu.recorder import take_the_place_of_cupy
 
         take_the_place_of_cupy()
@@ -67,8 +67,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path, config):  # type: ignore[no-untyped-def]
-    folder = collection_path.parent.name
-    if folder not in _NEEDS or not collection_path.name.startswith("test_"):
+    folder = next((one for one in collection_path.relative_to(Path(__file__).parent).parts if one in _NEEDS), None)
+    if folder is None or not collection_path.name.startswith("test_"):
         return None
     package, required, _ = _NEEDS[folder]
     if importlib.util.find_spec(package) is not None or os.environ.get(required):

@@ -72,4 +72,5 @@ def check_use(calls: list[str], to_device: Callable[[Any], Any]) -> None:
     assert used in ({"gemm", "activate"}, {"gemm"})  # a device's own steps activate by themselves
     geometry = {"strides": (1,), "padding": ((0, 0),), "dilation": (1,)}
     kernel = random.normal(size=(2, 3, 4))
-    assert both("conv", steps, kernel, b, activation="sigmoid", **geometry) == ["activate"]
+    used = both("conv", steps, kernel, b, activation="sigmoid", **geometry)
+    assert used == ([] if k.active_device() == "gpu" else ["activate"])  # the GPU's has it in its own pass

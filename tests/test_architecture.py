@@ -56,6 +56,7 @@ ROOMS = [
     "_legacy",
     "compat",
     "freezing",
+    "doctor",
 ]
 
 # The doors that lead down, opened only when somebody asks for what is behind them.

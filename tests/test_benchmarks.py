@@ -684,3 +684,82 @@ def test_versions_take_turns_and_are_compared_by_speed(monkeypatch):
     assert turns[:2] == turns[2:4][::-1] and len(turns) == 6
     assert versions.line("W1", values)[-1] == "2.000"  # samples/s
     assert versions.line("W7-mlp-predict", values)[-1] == "0.500"  # ms
+
+
+# ---- on a GPU ------------------------------------------------------------------------------------------------------
+
+
+def test_on_a_gpu_keras_is_measured_on_jax_and_pytorch():
+    pythons = dict.fromkeys(("torch", "tensorflow", "jax"), "a/python")
+    found = [ours("gpu"), *rivals(pythons, "gpu")]
+    assert [one.name for one in found] == ["minikeras", "keras-jax", "keras-torch"]
+    assert found[1].ways("W1") == {"keras-jax": "", f"keras-jax, {STEPS}": STEPS}
+    assert found[2].ways("W1") == {"keras-torch": ""}
+    for one in found:
+        environment = one.environment
+        assert environment["MINIKERAS_DEVICE"] == "gpu" and environment["JAX_PLATFORMS"] == "cuda"
+        assert environment["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false" and environment["CUDA_VISIBLE_DEVICES"] != ""
+        assert "," not in environment["CUDA_VISIBLE_DEVICES"]
+    assert all(one.environment["CUDA_VISIBLE_DEVICES"] == "" for one in (ours(), *rivals(pythons)))
+
+
+def test_the_rows_on_a_gpu_and_the_environments(tmp_path, monkeypatch):
+    options = vs_keras.arguments(["--only-ours", "--device", "gpu"])
+    assert options.rows[:2] == ["W1", "W2"] and options.rows[-2:] == ["W17", "cold-model"]
+    assert vs_keras.arguments(["--only-ours"]).rows[-1] == "size"
+    assert vs_keras.arguments(["--only-ours", "--device", "gpu", "--rows", "W1,size"]).rows == ["W1", "size"]
+    with pytest.raises(SystemExit):
+        vs_keras.arguments(["--only-ours", "--device", "tpu"])
+    asked = []
+    monkeypatch.setattr("benchmarks.contenders.subprocess.run", lambda command, **_: asked.append([*map(str, command)]))
+    monkeypatch.setattr("benchmarks.contenders._has", lambda *_: False)
+    options = vs_keras.arguments(["--device", "gpu", "--make-environments", str(tmp_path)])
+    assert list(options.pythons) == ["jax", "torch"]
+    assert next(one[5:] for one in asked if "jax[cuda13]" in one) == ["jax[cuda13]", "scipy", "keras"]
+
+
+class _Answering:
+    """A worker that computes on some device."""
+
+    def __init__(self, contender, device):
+        self.contender, self.device = contender, device
+
+    def ask(self, do, **request):
+        if do == "describe":
+            return {
+                "device": self.device, "python": "3.12.0", "version": "1", "packages": {}, "numpy_blas": "a BLAS 1",
+                "installed_bytes": 1,
+            }  # fmt: skip
+        if do == "prepare":
+            return {"first_seconds": 2.5, "first_loss": 0.5, "device_bytes": 3_000_000, "operations": 1e6}
+        return {"value": 1000.0}
+
+    def stop(self):
+        pass
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu"])
+def test_a_run_on_a_gpu_is_reported(device, tmp_path, monkeypatch, capsys):
+    """With workers that have no GPU: what they would be asked, what is written; who is not on the GPU is refused."""
+    python = tmp_path / "python"
+    python.touch()
+    monkeypatch.setattr(vs_keras, "Worker", lambda contender: _Answering(contender, device))
+    monkeypatch.setattr(vs_keras, "sgemm_rate", lambda where: {"gpu": 5e13}[where])
+    monkeypatch.setattr(vs_keras, "SETTLE_SECONDS", 0.0)
+    words = ["--device", "gpu", "--rows", "W1,W9", "--rounds", "1", "--output", str(tmp_path), "--python-for"]
+    status = vs_keras.main([*words, f"jax={python}", "--python-for", f"torch={python}"])
+    if device == "cpu":
+        assert status == 1 and "minikeras computes on the cpu, not on the gpu; see that" in capsys.readouterr().err
+        return
+    assert status == 0
+    page = (tmp_path / "vs_keras_gpu.md").read_text()
+    assert page.startswith("# minikeras against real Keras on a GPU\n")
+    assert "the rate of cuBLAS in float32, 50000 GFLOP/s" in page
+    assert page.count("| 3 | 3 | 3 |") == 2 and page.count("| 2.5 | 2.5 | 2.5 |") == 2
+    written = json.loads((tmp_path / "vs_keras_gpu.json").read_text())
+    assert written["device"] == "gpu" and list(written["rows"]) == ["W1", "W9"]
+    assert list(written["rows"]["W1"]["results"]) == ["minikeras", "keras-jax", f"keras-jax, {STEPS}", "keras-torch"]
+
+
+def test_a_framework_says_where_it_computes():
+    assert frameworks.load("minikeras").device() == "cpu"

@@ -64,7 +64,7 @@ def test_auto_falls_back_silently(machine: str, reason: str) -> None:
 
 
 def test_without_a_driver_cupy_is_not_imported() -> None:
-    no_driver = "from minikeras import config\nconfig._driver_is_there = lambda: False"
+    no_driver = "from minikeras import config\nconfig.driver_is_there = lambda: False"
     code = (
         f"{no_driver}\nimport sys\nfrom minikeras import kernels\nprint(kernels.active_device(), 'cupy' in sys.modules)"
     )

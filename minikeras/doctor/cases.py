@@ -243,6 +243,7 @@ def _steps(b: Bench) -> list[Any]:
     b.decay(p, rate)
     b.ema(a, p, other)
     b.clip_by_value(g, 0.5)
+    b.add_up(m, p)
     b.take_mean(m, 3, g)
     b.scale(g, 1 / b.sum_of_squares(g))
     b.scale(g, other)

@@ -43,7 +43,7 @@ def use(name: str) -> None:
     global _active_device, _warned
     if name == "auto":
         name = "gpu" if _gpu_is_there() else "cpu"
-    if name == "cpu" and not _machine_code_is_there():
+    if name == "cpu" and not machine_code_is_there():
         name = "numpy"
         if not _warned:
             _warned = True
@@ -60,7 +60,7 @@ def use(name: str) -> None:
         _turned_off.begin(chosen.xp)
 
 
-def _machine_code_is_there() -> bool:
+def machine_code_is_there() -> bool:
     """Whether the CPU's kernels can be had; an archive that was asked for must be usable."""
     asked = config.kernels() not in ("", "none")
     return (not asked and find_spec("llvmlite") is not None) or _archive.found() is not None

@@ -20,7 +20,6 @@ from minikeras.kernels.table import Kernels, names, reference_table
 # relative to the largest number of a result, for chains of several operations and for sums in another order
 TOLERANCE = {"float16": 4e-3, "bfloat16": 3e-2, "float32": 5e-5, "float64": 1e-10}
 NARROW = ("float16", "bfloat16")  # the reference computes these in float32: it would round each operation
-SAME_BITS = ("random_bits", "uniform", "dropout_mask")  # on every device
 
 
 class Bench:
@@ -66,7 +65,8 @@ class Outcome:
         share: the same as a share of what is tolerated.
         reason: the first failure, or empty.
         dtypes: of the arrays it was called with.
-        seconds, reference_seconds: of the call that took the reference longest.
+        seconds, reference_seconds: of the call that took the reference longest, among those that were timed.
+        calls: how many there were.
         within: other kernels that it called.
         launched: programs of the device that it ran.
     """
@@ -78,6 +78,7 @@ class Outcome:
     dtypes: dict[str, None] = field(default_factory=dict)
     seconds: float = 0.0
     reference_seconds: float = 0.0
+    calls: int = 0
     within: set[str] = field(default_factory=set)
     launched: set[str] = field(default_factory=set)
 
@@ -101,6 +102,10 @@ class Watched(Kernels):
         self.under_way: list[str] = []
         self.within: dict[str, set[str]] = {}
         super().__init__(xp, device)
+
+    def overrides(self, name: str) -> bool:
+        """Whether its device has a kernel of its own."""
+        return name in self._overrides
 
     def _bind(self, name: str) -> None:
         super()._bind(name)
@@ -129,6 +134,7 @@ class Compared(Bench):
         outcomes: where what is found is added, by the kernels' names.
         launched: a set to which the device's programs add their names, if there is one.
         large: see `Bench`.
+        timed: whether it is noted how long calls take; first ones may wait for a compiler.
     """
 
     def __init__(
@@ -138,8 +144,11 @@ class Compared(Bench):
         outcomes: dict[str, Outcome],
         launched: set[str] | None = None,
         large: bool = False,
+        timed: bool = True,
     ):
         super().__init__(dtype, table, large)
+        self._timed = timed
+        self._largest = 0.0, 0.0  # difference and share, of the call that is looked at
         self.outcomes, self._launched = outcomes, set() if launched is None else launched
         self._reference = reference_table()
         self._twins: dict[int, tuple[Any, Any]] = {}  # what only a device's own kernels understand, and the reference's
@@ -174,11 +183,17 @@ class Compared(Bench):
             self._note(outcome, f"{type(error).__name__}: {error}".split("\n")[0])
             self._look_for_the_device(name, outcome.reason)
             return self._replacement(expected)
-        reason = self._compare(outcome, found, expected)
-        for one, other in zip(given, [*there, *there_by_name.values()], strict=True):
-            reason = reason or self._compare(outcome, one, other)  # what it has written
-        self._note(outcome, reason)
-        if reference_seconds >= outcome.reference_seconds:
+        try:
+            self._check(found, expected)
+            for one, other in zip(given, [*there, *there_by_name.values()], strict=True):
+                self._check(one, other)  # what it has written
+            self._note(outcome)
+        except _Wrong as wrong:
+            self._note(outcome, str(wrong))
+            if wrong.unusable:
+                return self._replacement(expected)
+        outcome.calls += 1
+        if self._timed and reference_seconds >= outcome.reference_seconds:
             outcome.seconds, outcome.reference_seconds = seconds, reference_seconds
         self._keep_twins(found, expected)
         return found
@@ -194,12 +209,15 @@ class Compared(Bench):
         except Exception:
             raise DeviceLost(name, reason) from None
 
-    def _note(self, outcome: Outcome, reason: str) -> None:
+    def _note(self, outcome: Outcome, reason: str = "") -> None:
+        difference, share = self._largest
+        self._largest = 0.0, 0.0
         outcome.within |= self.table.within.get(outcome.name, set())
         outcome.launched |= self._launched
         # in numbers of two bytes what is not a program of the device's own rounds after each operation
-        if self.dtype not in NARROW or self._launched:
+        if self.dtype not in NARROW or (self._launched and self.table.overrides(outcome.name)):
             outcome.dtypes[self.dtype] = None
+            outcome.difference, outcome.share = max(outcome.difference, difference), max(outcome.share, share)
             if reason and not outcome.reason:
                 outcome.reason = f"{reason} ({self.dtype})"
 
@@ -237,64 +255,54 @@ class Compared(Bench):
         """Whether only the kernels of one table know what a result is."""
         return value is not None and not isinstance(value, (self.table.xp.ndarray, int, float, str))
 
-    def _compare(self, outcome: Outcome, found: Any, expected: Any) -> str:
-        """What is wrong with a result, or nothing."""
-        pairs = list(zip(_parts(found), _parts(expected), strict=False))
+    def _check(self, found: Any, expected: Any) -> None:
+        """Compare a result, or an argument that may have been written to."""
         if len(_parts(found)) != len(_parts(expected)):
-            return f"gave {len(_parts(found))} results, not {len(_parts(expected))}"
-        for one, other in pairs:
-            if not isinstance(other, (np.ndarray, np.generic)) or id(one) in self._twins:
-                continue
-            if one is None:
-                return "gave None"
-            reason = self._compare_arrays(outcome, np.asarray(self.table.to_host(one)), np.asarray(other))
-            if reason:
-                return reason
-        return ""
+            raise _Wrong(f"gave {len(_parts(found))} results, not {len(_parts(expected))}")
+        for one, other in zip(_parts(found), _parts(expected), strict=True):
+            if isinstance(other, (np.ndarray, np.generic)) and id(one) not in self._twins:
+                if one is None:
+                    raise _Wrong("gave None")
+                self._check_arrays(np.asarray(self.table.to_host(one)), np.asarray(other))
 
-    def _compare_arrays(self, outcome: Outcome, found: np.ndarray, expected: np.ndarray) -> str:
-        if found.shape != expected.shape:
-            return f"gave the shape {found.shape}, not {expected.shape}"
+    def _check_arrays(self, found: np.ndarray, expected: np.ndarray) -> None:
         narrow = found.dtype.name in NARROW
+        if found.shape != expected.shape:
+            raise _Wrong(f"gave the shape {found.shape}, not {expected.shape}")
         if found.dtype != expected.dtype and not narrow:
-            return f"gave {found.dtype}, not {expected.dtype}"
-        exact = expected.dtype.kind not in "fcV" or outcome.name in SAME_BITS
-        if not found.size or (exact and np.array_equal(found, expected)):
-            return ""
-        if exact:
-            return f"{np.count_nonzero(found != expected):,} of {found.size:,} numbers differ"
-        tolerance = TOLERANCE.get(found.dtype.name, TOLERANCE["float32"])
+            raise _Wrong(f"gave {found.dtype}, not {expected.dtype}")
+        if not found.size:
+            return
+        if expected.dtype.kind not in "fcV" or found.dtype.kind not in "fcV":
+            if not np.array_equal(found, expected):
+                raise _Wrong(f"{np.count_nonzero(found != expected):,} of {found.size:,} numbers differ", False)
+            return
+        tolerance = max(TOLERANCE.get(found.dtype.name, 0.0), TOLERANCE[self.dtype])
         one, other = (part.astype("float64") if narrow else part for part in (found, expected))
         with np.errstate(all="ignore"):
             apart = ~((one == other) | (np.isnan(one) & np.isnan(other)))
             scale = np.abs(other[np.isfinite(other)]).max(initial=0.0) or 1.0
             errors = np.where(apart, np.abs(one - other), 0.0) / scale
         largest = float(np.nan_to_num(errors, nan=np.inf).max())
-        outcome.difference = max(outcome.difference, largest)
-        outcome.share = max(outcome.share, largest / tolerance)
-        return (
-            "" if largest <= tolerance else f"differs by {largest:.1e} of its largest number, {tolerance:.0e} at most"
-        )
+        self._largest = max(self._largest[0], largest), max(self._largest[1], largest / tolerance)
+        if largest > tolerance:
+            raise _Wrong(f"differs by {largest:.1e} of its largest number, {tolerance:.0e} at most", False)
+
+
+class _Wrong(Exception):
+    """What is wrong with a result.
+
+    Args:
+        unusable: whether others could not do with it what they do with the right one.
+    """
+
+    def __init__(self, what: str, unusable: bool = True):
+        super().__init__(what)
+        self.unusable = unusable
 
 
 def _parts(result: Any) -> list[Any]:
     return list(result) if type(result) in (tuple, list) else [result]
-
-
-def compare(
-    case: Callable[[Bench], Any],
-    dtype: str,
-    table: Watched,
-    outcomes: dict[str, Outcome],
-    launched: set[str] | None = None,
-    large: bool = False,
-) -> None:
-    """Make a function's calls of kernels on a table and on the reference, and add what is found to the outcomes.
-
-    Raises:
-        DeviceLost: a kernel has stopped the device.
-    """
-    case(Compared(dtype, table, outcomes, launched, large))
 
 
 def causes(outcomes: dict[str, Outcome], among: set[str]) -> Iterator[Outcome]:

@@ -511,7 +511,7 @@ class Optimizer(Rated):
     def _accumulate(self, plan: Plan) -> None:
         """Add to the gradients of earlier steps; every n-th step changes the weights by their mean."""
         for total, g in plan.accumulated:
-            total += g
+            k.add_up(total, g)
         if self._changes_next:
             with only_where(plan.now[_UPDATES]):
                 for total, g in plan.accumulated:

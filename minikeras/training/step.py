@@ -16,23 +16,25 @@ from minikeras.utils.checks import shown
 
 def step_data(batch: tuple) -> Any:
     """A batch as the steps take it: on the active device, moved once, and without the parts that are absent."""
-    if k.xp is not np:
-        batch = tree.map_structure(lambda leaf: None if leaf is None else k.to_device(leaf), batch)
     for leaf in batch:
         if leaf is not None and not (type(leaf) is np.ndarray and leaf.flags.c_contiguous):
             batch = contiguous(batch)
             break
+    if k.xp is not np:
+        batch = tree.map_structure(lambda leaf: None if leaf is None else k.to_device(leaf), batch)
     x, y, sample_weight = batch
     return (x, y) if sample_weight is None and y is not None else pack_x_y_sample_weight(x, y, sample_weight)
 
 
 def contiguous(batch: Any) -> Any:
-    """A batch whose arrays on the host have no gaps, as in a program: other kernels may round differently."""
+    """A batch whose arrays have no gaps, as in a program: other kernels may round differently."""
     return tree.map_structure(_contiguous, batch)
 
 
 def _contiguous(leaf: Any) -> Any:
-    return leaf if type(leaf) is not np.ndarray or leaf.flags.c_contiguous else np.ascontiguousarray(leaf)
+    if not isinstance(leaf, (np.ndarray, k.xp.ndarray)) or leaf.flags.c_contiguous:
+        return leaf
+    return np.ascontiguousarray(leaf) if type(leaf) is np.ndarray else k.xp.ascontiguousarray(leaf)
 
 
 class MetricLogs(MutableMapping):

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ _DYNAMIC = re.compile(r"extern\s+__shared__\s+([\w ]+?)\s+(\w+)\[\];")
 _FLAGS = ("-std=c++17", "-O1", "-march=native", "-ffp-contract=off", "-fPIC", "-shared", "-w", "-U_FORTIFY_SOURCE")
 _libraries: list[Any] = []
 _backwards = 0
+_compiling = threading.Lock()
 launched: Counter[str] = Counter()  # the kernels, and how often each
 
 
@@ -92,7 +94,8 @@ class HostModule:
 
     def __init__(self, code: str, *, options: Sequence[str] = (), backend: str = "nvrtc"):
         streams.forbid("the loading of a module")
-        self._library = _library(code)
+        with _compiling:
+            self._library = _library(code)
 
     def get_function(self, name: str) -> HostKernel:
         return HostKernel(self._library, name)

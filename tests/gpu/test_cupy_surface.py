@@ -187,7 +187,8 @@ def test_layers(name: str, arguments: dict[str, Any], shape: Any) -> None:
         found = _layer_run(name, arguments, shape, counts.clear)
         assert not counts.reads
         assert not counts.transfers
-        compare(found, expected)
+        # a convolution's logits of up to 2**6 are rounded to 2**-18, in another order than NumPy's, before a softmax
+        compare(found, expected, atol=2**-18)
 
 
 def test_no_layer_is_left_out() -> None:

@@ -1,7 +1,7 @@
 """Elementwise functions in one pass each: activations and other curves both ways, and what is along an axis.
 
 A curve is chosen by a number, not by a kernel of its own: all threads take the same way, and what takes time is memory.
-Along an axis a row has a warp or a block; where rows lie beside each other in memory and there are many, a thread.
+Along an axis the rows are shared as `rows.py` has it; where they lie beside each other and are many, each has a thread.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import math
 from functools import lru_cache
 from typing import Any
 
-from minikeras.kernels.cuda.launch import THREADS, Source, contiguous_numbers, each, launch, threads_for
+from minikeras.kernels.cuda.launch import THREADS, Source, contiguous_numbers, fours, launch
+from minikeras.kernels.cuda.rows import of_rows
 from minikeras.kernels.reference import activation as reference
 from minikeras.kernels.table import Kernels, one_of, override, same_shape
 
@@ -26,10 +27,12 @@ _named = one_of("activation", *list(ACTIVATIONS)[1:])
 _SOURCE = Source(
     """
 __global__ void activate(const T* x, T* y, whole activation, whole n) {
-  EACH(i, n) y[i] = activated(x[i], activation);
+  in_fours(n, [=](whole i) { return A(x[i]); }, [=](whole i, A v) { y[i] = activated(v, activation); });
 }
 __global__ void activate_grad(const T* g, const T* y, T* out, whole activation, whole n) {
-  EACH(i, n) out[i] = activated_grad(g[i], y[i], activation);
+  struct Both { A g, y; };
+  in_fours(n, [=](whole i) { return Both{g[i], y[i]}; },
+           [=](whole i, Both at) { out[i] = activated_grad(at.g, at.y, activation); });
 }
 """,
     parts=("activations.cu",),
@@ -39,14 +42,14 @@ __global__ void activate_grad(const T* g, const T* y, T* out, whole activation, 
 @override(reference.activate, "gpu", when=(contiguous_numbers("x", "out"), same_shape("x", "out"), _named))
 def activate(k: Kernels, x: Any, activation: str | None, out: Any = None) -> Any:
     out = k.empty(x.shape, x.dtype) if out is None else out
-    launch(k, _SOURCE, "activate", x.dtype, each(x.size), THREADS, (x, out, ACTIVATIONS[activation], x.size))
+    launch(k, _SOURCE, "activate", x.dtype, fours(x.size), THREADS, (x, out, ACTIVATIONS[activation], x.size))
     return out
 
 
 @override(reference.activate_grad, "gpu", when=(contiguous_numbers("g", "y"), same_shape("g", "y"), _named))
 def activate_grad(k: Kernels, g: Any, y: Any, activation: str | None) -> Any:
     out = k.empty(g.shape, g.dtype)
-    launch(k, _SOURCE, "activate_grad", g.dtype, each(g.size), THREADS, (g, y, out, ACTIVATIONS[activation], g.size))
+    launch(k, _SOURCE, "activate_grad", g.dtype, fours(g.size), THREADS, (g, y, out, ACTIVATIONS[activation], g.size))
     return out
 
 
@@ -148,10 +151,12 @@ __device__ A slope_at(A x, int curve, A a) {
   return A(1);
 }
 __global__ void curve(const T* x, T* y, whole which, double a, double b, whole n) {
-  EACH(i, n) y[i] = curve_at(x[i], which, a, b);
+  in_fours(n, [=](whole i) { return A(x[i]); }, [=](whole i, A v) { y[i] = curve_at(v, which, a, b); });
 }
 __global__ void curve_grad(const T* g, const T* x, T* out, whole which, double a, whole n) {
-  EACH(i, n) out[i] = A(g[i]) * slope_at(x[i], which, a);
+  struct Both { A g, x; };
+  in_fours(n, [=](whole i) { return Both{g[i], x[i]}; },
+           [=](whole i, Both at) { out[i] = at.g * slope_at(at.x, which, a); });
 }
 """,
     parts=("activations.cu",),
@@ -168,7 +173,7 @@ def _two(settings: tuple[float, ...]) -> tuple[float, ...]:
 def curve(k: Kernels, x: Any, name: str, settings: tuple[float, ...] = ()) -> Any:
     out = k.empty(x.shape, x.dtype)
     arguments = (x, out, CURVES[name], *_two(settings), x.size)
-    launch(k, _CURVES, "curve", x.dtype, each(x.size), THREADS, arguments)
+    launch(k, _CURVES, "curve", x.dtype, fours(x.size), THREADS, arguments)
     return out
 
 
@@ -176,7 +181,7 @@ def curve(k: Kernels, x: Any, name: str, settings: tuple[float, ...] = ()) -> An
 def curve_grad(k: Kernels, g: Any, x: Any, name: str, settings: tuple[float, ...] = ()) -> Any:
     out = k.empty(g.shape, g.dtype)
     arguments = (g, x, out, CURVES[name], _two(settings)[0], g.size)
-    launch(k, _CURVES, "curve_grad", g.dtype, each(g.size), THREADS, arguments)
+    launch(k, _CURVES, "curve_grad", g.dtype, fours(g.size), THREADS, arguments)
     return out
 
 
@@ -195,22 +200,25 @@ __device__ __forceinline__ A line(A x, A slope, A threshold) {
 }
 // without a limit that is NaN, which nothing is above
 __global__ void piecewise_relu(const T* x, T* out, double slope, double limit, double threshold, whole n) {
-  EACH(i, n) {
-    A y = line(x[i], slope, threshold);
+  in_fours(n, [=](whole i) { return A(x[i]); }, [=](whole i, A v) {
+    A y = line(v, slope, threshold);
     out[i] = y > A(limit) ? A(limit) : y;
-  }
+  });
 }
 __global__ void piecewise_relu_grad(const T* g, const T* x, T* out, double slope, double limit, double threshold,
                                     whole n) {
-  EACH(i, n) {
-    A v = x[i], here = g[i];
-    A gradient = v > A(threshold) ? here : slope != 0 ? A(slope) * here : A(0);
-    out[i] = line(v, slope, threshold) >= A(limit) ? A(0) : gradient;
-  }
+  struct Both { A g, x; };
+  in_fours(n, [=](whole i) { return Both{g[i], x[i]}; }, [=](whole i, Both at) {
+    A gradient = at.x > A(threshold) ? at.g : slope != 0 ? A(slope) * at.g : A(0);
+    out[i] = line(at.x, slope, threshold) >= A(limit) ? A(0) : gradient;
+  });
 }
 // the mask is repeated along axes, after which there are `inner` numbers
 __global__ void masked_scale(const T* x, const M* mask, T* out, double scale, whole repeats, whole inner, whole n) {
-  EACH(i, n) out[i] = A(x[i]) * A(mask[repeats == 1 ? i : i / (repeats * inner) * inner + i % inner]) * A(scale);
+  struct Both { A x, kept; };
+  in_fours(n, [=](whole i) {
+    return Both{x[i], A(mask[repeats == 1 ? i : i / (repeats * inner) * inner + i % inner])};
+  }, [=](whole i, Both at) { out[i] = at.x * at.kept * A(scale); });
 }
 """,
     types=("M",),
@@ -227,7 +235,7 @@ def piecewise_relu(
 ) -> Any:
     out = k.empty(x.shape, x.dtype) if out is None else out
     arguments = (x, out, *_settings(slope, limit, threshold), x.size)
-    launch(k, _LINES, "piecewise_relu", x.dtype, each(x.size), THREADS, arguments, M=x.dtype)
+    launch(k, _LINES, "piecewise_relu", x.dtype, fours(x.size), THREADS, arguments, M=x.dtype)
     return out
 
 
@@ -237,7 +245,7 @@ def piecewise_relu_grad(
 ) -> Any:
     out = k.empty(g.shape, g.dtype) if out is None else out
     arguments = (g, x, out, *_settings(slope, limit, threshold), g.size)
-    launch(k, _LINES, "piecewise_relu_grad", g.dtype, each(g.size), THREADS, arguments, M=g.dtype)
+    launch(k, _LINES, "piecewise_relu_grad", g.dtype, fours(g.size), THREADS, arguments, M=g.dtype)
     return out
 
 
@@ -267,7 +275,7 @@ def _is_mask(x: Any, mask: Any) -> bool:
 def masked_scale(k: Kernels, x: Any, mask: Any, scale: float, out: Any = None) -> Any:
     out = k.empty(x.shape, x.dtype) if out is None else out
     arguments = (x, mask, out, float(scale), *repeated(x.shape, mask.shape), x.size)  # type: ignore[misc]
-    launch(k, _LINES, "masked_scale", x.dtype, each(x.size), THREADS, arguments, M=mask.dtype)
+    launch(k, _LINES, "masked_scale", x.dtype, fours(x.size), THREADS, arguments, M=mask.dtype)
     return out
 
 
@@ -275,61 +283,51 @@ def masked_scale(k: Kernels, x: Any, mask: Any, scale: float, out: Any = None) -
 
 _ROWS = Source(
     """
-// the threads of a row are those beside each other in a block: one, a warp, or all
-template <class How> __device__ A over_row(A v) {
-  return blockDim.x == 1 ? v : blockDim.x == 32 ? over_warp<How>(v) : over_block<How>(v);
-}
-#define EACH_ROW(row) \
-  for (whole row = blockIdx.x * (whole)blockDim.y + threadIdx.y; row < rows; row += gridDim.x * (whole)blockDim.y)
-// the place of its first number; between its numbers lie `inner - 1` of other rows
-#define FIRST(row) (row / inner * columns * inner + row % inner)
-#define EACH_IN_ROW(i, at) for (whole i = at + threadIdx.x * inner; i < at + columns * inner; i += blockDim.x * inner)
+// Threads without a row do the last once more but write nothing: the result may lie where the row was.  Between the
+// numbers of a row lie `inner - 1` of others.
+#define ROW                                                                                                 \\
+  bool there = blockIdx.x * (whole)blockDim.y + threadIdx.y < rows;                                         \\
+  whole row = own_row(rows), first = row / inner * columns * inner + row % inner;
+#define EACH_IN_ROW(i) \\
+  for (whole i = first + threadIdx.x * inner; i < first + columns * inner; i += blockDim.x * inner)
 
 __global__ void softmax(const T* x, T* out, whole rows, whole columns, whole inner) {
-  EACH_ROW(row) {
-    whole at = FIRST(row);
-    A most = -INFINITE, sum = 0;
-    EACH_IN_ROW(i, at) most = larger(most, A(x[i]));
-    most = over_row<Largest>(most);
-    EACH_IN_ROW(i, at) sum += e_to(x[i] - most);
-    sum = over_row<Sum>(sum);
-    EACH_IN_ROW(i, at) out[i] = e_to(x[i] - most) / sum;
-  }
+  ROW
+  A most = -INFINITE, sum = 0;
+  EACH_IN_ROW(i) most = larger(most, A(x[i]));
+  most = over_row<Largest>(most);
+  EACH_IN_ROW(i) sum += e_to(x[i] - most);
+  sum = over_row<Sum>(sum);
+  if (there) EACH_IN_ROW(i) out[i] = e_to(x[i] - most) / sum;
 }
 __global__ void log_softmax(const T* x, T* out, whole rows, whole columns, whole inner) {
-  EACH_ROW(row) {
-    whole at = FIRST(row);
-    A most = -INFINITE, sum = 0;
-    EACH_IN_ROW(i, at) most = larger(most, A(x[i]));
-    most = over_row<Largest>(most);
-    EACH_IN_ROW(i, at) sum += e_to(x[i] - most);
-    sum = log_of(over_row<Sum>(sum));
-    EACH_IN_ROW(i, at) out[i] = x[i] - most - sum;
-  }
+  ROW
+  A most = -INFINITE, sum = 0;
+  EACH_IN_ROW(i) most = larger(most, A(x[i]));
+  most = over_row<Largest>(most);
+  EACH_IN_ROW(i) sum += e_to(x[i] - most);
+  sum = log_of(over_row<Sum>(sum));
+  if (there) EACH_IN_ROW(i) out[i] = x[i] - most - sum;
 }
 __global__ void softmax_grad(const T* g, const T* y, T* out, whole rows, whole columns, whole inner) {
-  EACH_ROW(row) {
-    whole at = FIRST(row);
-    A sum = 0;
-    EACH_IN_ROW(i, at) sum += A(g[i]) * A(y[i]);
-    sum = over_row<Sum>(sum);
-    EACH_IN_ROW(i, at) out[i] = A(y[i]) * (A(g[i]) - sum);
-  }
+  ROW
+  A sum = 0;
+  EACH_IN_ROW(i) sum += A(g[i]) * A(y[i]);
+  sum = over_row<Sum>(sum);
+  if (there) EACH_IN_ROW(i) out[i] = A(y[i]) * (A(g[i]) - sum);
 }
 __global__ void log_softmax_grad(const T* g, const T* y, T* out, whole rows, whole columns, whole inner) {
-  EACH_ROW(row) {
-    whole at = FIRST(row);
-    A sum = 0;
-    EACH_IN_ROW(i, at) sum += A(g[i]);
-    sum = over_row<Sum>(sum);
-    EACH_IN_ROW(i, at) out[i] = A(g[i]) - e_to(A(y[i])) * sum;
-  }
+  ROW
+  A sum = 0;
+  EACH_IN_ROW(i) sum += A(g[i]);
+  sum = over_row<Sum>(sum);
+  if (there) EACH_IN_ROW(i) out[i] = A(g[i]) - e_to(A(y[i])) * sum;
 }
-"""
+""",
+    parts=("rows.cu",),
 )
 
 _MANY = 4096  # rows: enough for a thread each
-_SHORT = 256  # numbers: not too many for a warp
 
 
 def _along(k: Kernels, name: str, arrays: tuple[Any, ...], axis: int, out: Any) -> Any:
@@ -337,14 +335,9 @@ def _along(k: Kernels, name: str, arrays: tuple[Any, ...], axis: int, out: Any) 
     x = arrays[0]
     columns, inner = x.shape[axis], math.prod(x.shape[axis % x.ndim + 1 :])
     rows = x.size // columns
-    if inner > 1 and rows >= _MANY:
-        block = 1, THREADS
-    elif columns <= _SHORT:
-        block = 32, THREADS // 32
-    else:
-        block = threads_for(columns // 4, 1024), 1
+    threads = (1, THREADS) if inner > 1 and rows >= _MANY else of_rows(rows, columns)[1]
     out = k.empty(x.shape, x.dtype) if out is None else out
-    launch(k, _ROWS, name, x.dtype, each(rows, block[1]), block, (*arrays, out, rows, columns, inner))
+    launch(k, _ROWS, name, x.dtype, -(-rows // threads[1]), threads, (*arrays, out, rows, columns, inner))
     return out
 
 
@@ -383,18 +376,23 @@ _GATED = Source(
     """
 // `half` numbers lie side by side, and their gates after them
 __global__ void glu(const T* x, T* out, whole half, whole n) {
-  EACH(i, n) {
+  struct Both { A value, gate; };
+  in_fours(n, [=](whole i) {
     whole at = i + i / half * half;
-    out[i] = A(x[at]) * logistic(x[at + half]);
-  }
+    return Both{x[at], x[at + half]};
+  }, [=](whole i, Both one) { out[i] = one.value * logistic(one.gate); });
 }
 __global__ void glu_grad(const T* g, const T* x, T* out, whole half, whole n) {
-  EACH(i, n) {
+  struct All { A g, value, gate; };
+  in_fours(n, [=](whole i) {
     whole at = i + i / half * half;
-    A s = logistic(x[at + half]), here = g[i];
-    out[at] = here * s;
-    out[at + half] = here * (A(x[at]) * (s * (1 - s)));
-  }
+    return All{g[i], x[at], x[at + half]};
+  }, [=](whole i, All one) {
+    whole at = i + i / half * half;
+    A s = logistic(one.gate);
+    out[at] = one.g * s;
+    out[at + half] = one.g * (one.value * (s * (1 - s)));
+  });
 }
 """,
     parts=("activations.cu",),
@@ -416,7 +414,7 @@ def _halves(x: Any, axis: int) -> tuple[tuple[int, ...], int]:
 def glu(k: Kernels, x: Any, axis: int = -1) -> Any:
     shape, half = _halves(x, axis)
     out = k.empty(shape, x.dtype)
-    launch(k, _GATED, "glu", x.dtype, each(out.size), THREADS, (x, out, half, out.size))
+    launch(k, _GATED, "glu", x.dtype, fours(out.size), THREADS, (x, out, half, out.size))
     return out
 
 
@@ -427,5 +425,5 @@ def _is_a_half(g: Any, x: Any, axis: int) -> bool:
 @override(reference.glu_grad, "gpu", when=(contiguous_numbers("g", "x"), _is_a_half))
 def glu_grad(k: Kernels, g: Any, x: Any, axis: int = -1) -> Any:
     out = k.empty(x.shape, x.dtype)
-    launch(k, _GATED, "glu_grad", x.dtype, each(g.size), THREADS, (g, x, out, _halves(x, axis)[1], g.size))
+    launch(k, _GATED, "glu_grad", x.dtype, fours(g.size), THREADS, (g, x, out, _halves(x, axis)[1], g.size))
     return out

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.cuda.launch import FLOATS, THREADS, Source, each, launch
+from minikeras.kernels.cuda.launch import FLOATS, THREADS, Source, fours, launch
 from minikeras.kernels.reference import cast as reference
 from minikeras.kernels.table import Kernels, override
 
 _SOURCE = Source(
     """
 __global__ void scaled_sum(const T* x, const T* y, T* out, double x_factor, double y_factor, whole n) {
-  EACH(i, n) out[i] = A(x[i]) * A(x_factor) + (y ? A(y[i]) * A(y_factor) : A(y_factor));
+  struct Both { A x, y; };
+  in_fours(n, [=](whole i) { return Both{x[i], y ? A(y[i]) : A(1)}; },
+           [=](whole i, Both at) { out[i] = at.x * A(x_factor) + at.y * A(y_factor); });
 }
 """
 )
@@ -33,7 +35,7 @@ def _are_numbers(x: Any, y: Any) -> bool:
 def scaled_sum(k: Kernels, x: Any, y: Any, x_factor: float = 1.0, y_factor: float = 1.0) -> Any:
     out = k.empty(x.shape, x.dtype)
     arguments = (x, y, out, float(x_factor), float(y_factor), x.size)
-    launch(k, _SOURCE, "scaled_sum", x.dtype, each(x.size), THREADS, arguments)
+    launch(k, _SOURCE, "scaled_sum", x.dtype, fours(x.size), THREADS, arguments)
     return out
 
 

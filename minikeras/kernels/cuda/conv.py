@@ -467,8 +467,8 @@ template <int WIDTH>
 __device__ void sum_columns(const T* columns, T* gx, whole pictures, whole channels, const Geometry& g) {
   whole width = channels / WIDTH;
   EACH(i, pictures * g.input[0] * g.input[1] * g.input[2] * width) {
-    Digits at(i / width, 0, g.input);
-    whole channel = i % width * WIDTH;
+    whole position = quotient(i, width), channel = (i - position * width) * WIDTH;
+    Digits at(position, 0, g.input);
     A sums[WIDTH] = {};
     each_output(g, at, [&](const int* t, const int* o) {
       whole place = position_of(at.at[0], o, g.output) * g.taps() + (t[0] * g.size[1] + t[1]) * g.size[2] + t[2];
@@ -661,8 +661,8 @@ def conv_kernel_grad(
         kind = sums_of(g.dtype)
         count, span = spans(len(rows), blocks, 16, out.size * kind.itemsize, min(1024, 65535 // groups))
         parts = None if count == 1 else k.empty((count, *kernel_shape), kind)
-        arguments = (x, g, out, parts, len(x), x.shape[-1], filters, groups)
-        arguments += (*geometry(x.shape, *windows), span)
+        numbers = geometry(x.shape, *windows)
+        arguments = (x, g, out, parts, len(x), x.shape[-1], filters, groups, *numbers, span)
         _launch(k, "convolve_kernel_grad", g.dtype, len(total), filters // groups, groups * count, arguments)
         if parts is not None:
             add_parts(k, parts, out)

@@ -49,11 +49,11 @@ def _product(k: Kernels, a: Any, b: Any, out: Any, epilogue: int = ALONE, bias: 
         return False
     batch = math.prod(out.shape[:-2]) if out.ndim > 2 else 0
     a, b = (x if _lies(x) and _gap(x, batch) is not None else _without_gaps(k, x) for x in (a, b))
-    (ta, step_a), (tb, step_b) = _lies(a), _lies(b)  # type: ignore[misc]
+    (ta, step_a), (tb, step_b), (_, step_out) = map(_lies, (a, b, out))  # type: ignore[misc]
     gaps = _gap(a, batch), _gap(b, batch), _gap(out, batch)
     kind = Kind(
         a.shape[-2], b.shape[-1], a.shape[-1], a.dtype.char, b.dtype.char, out.dtype.char, ta, tb,
-        (step_a, step_b, out.shape[-1]), batch, gaps, epilogue, config.tf32(),  # type: ignore[arg-type]
+        (step_a, step_b, step_out), batch, gaps, epilogue, config.tf32(),  # type: ignore[arg-type]
         (_aligned(a), _aligned(b), _aligned(out)),
     )  # fmt: skip
     library.multiply(kind, a, b, out, bias)
@@ -86,7 +86,13 @@ def _gap(x: Any, batch: int) -> int | None:
 def _fit(a: Any, b: Any, out: Any) -> bool:
     """Whether products of these arrays are made here."""
     same = _is_number(a) and a.dtype == b.dtype and a.size > 0 < b.size
-    return same and (out is None or (out.dtype == a.dtype and out.flags.c_contiguous))
+    return same and (out is None or (out.dtype == a.dtype and _is_in_rows(out)))
+
+
+def _is_in_rows(x: Any) -> bool:
+    """Whether a matrix lies row by row, maybe with gaps between the rows."""
+    found = _lies(x)
+    return found is not None and not found[0]
 
 
 @override(reference.gemm, "gpu", when=_fit)

@@ -25,23 +25,15 @@ __device__ __forceinline__ void outputs_of(
     int activation) {
   whole filters = channels * multiplier, width = filters / WIDTH;
   EACH(i, pictures * g.output[0] * g.output[1] * g.output[2] * width) {
-    Digits at(i / width, 0, g.output);
-    whole filter = i % width * WIDTH, channel = filter / multiplier;
+    whole position = quotient(i, width), filter = (i - position * width) * WIDTH;
+    whole channel = quotient(filter, multiplier);
+    Digits at(position, 0, g.output);
     A sums[WIDTH] = {};
-    int p[3], begin[3];
-    for (int a = 0; a < 3; ++a) begin[a] = at.at[a + 1] * g.stride[a] - g.before[a];
-    const T* tap = w + filter;
-    for (int t0 = 0; t0 < g.size[0]; ++t0)
-      for (int t1 = 0; t1 < g.size[1]; ++t1)
-        for (int t2 = 0; t2 < g.size[2]; ++t2, tap += filters) {
-          p[0] = begin[0] + t0 * g.dilation[0];
-          p[1] = begin[1] + t1 * g.dilation[1];
-          p[2] = begin[2] + t2 * g.dilation[2];
-          if (!within(p, g.input)) continue;
-          auto values = several<WIDTH>(x + g.position(at.at[0], p) * channels + channel);
-          auto weights = several<WIDTH>(tap);
-          for (int j = 0; j < WIDTH; ++j) sums[j] += A(values.v[j]) * A(weights.v[j]);
-        }
+    each_input(g, at, [&](int tap, const int* p) {
+      auto values = several<WIDTH>(x + g.position(at.at[0], p) * channels + channel);
+      auto weights = several<WIDTH>(w + tap * filters + filter);
+      for (int j = 0; j < WIDTH; ++j) sums[j] += A(values.v[j]) * A(weights.v[j]);
+    });
     Pack<T, WIDTH> result;
     for (int j = 0; j < WIDTH; ++j) {
       if (bias) sums[j] += A(bias[filter + j]);
@@ -64,8 +56,8 @@ __device__ __forceinline__ void input_grads_of(
     const T* gy, const T* w, T* gx, whole pictures, whole channels, whole multiplier, const Geometry& g) {
   whole width = channels / WIDTH, filters = channels * multiplier;
   EACH(i, pictures * g.input[0] * g.input[1] * g.input[2] * width) {
-    Digits at(i / width, 0, g.input);
-    whole channel = i % width * WIDTH;
+    whole position = quotient(i, width), channel = (i - position * width) * WIDTH;
+    Digits at(position, 0, g.input);
     A sums[WIDTH] = {};
     each_output(g, at, [&](const int* t, const int* o) {
       const T* gradient = gy + position_of(at.at[0], o, g.output) * filters + channel * multiplier;

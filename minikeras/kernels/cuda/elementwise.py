@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minikeras.kernels.cuda.launch import FLOATS, THREADS, Source, contiguous_numbers, each, launch
+from minikeras.kernels.cuda.launch import FLOATS, THREADS, Source, contiguous_numbers, fours, launch
 from minikeras.kernels.reference import elementwise as reference
 from minikeras.kernels.table import Kernels, one_of, override, same_shape
 
@@ -15,30 +15,27 @@ _NUMBERS = (bool, int, float)
 _SOURCE = Source(
     """
 // an operand is an array or, where that is missing, a number, which has been rounded to the type of arrays
-#define OPERAND(x) A x##_here = x ? A(x[i]) : A(T(A(x##_number)));
+#define OPERAND(x) x ? A(x[i]) : A(T(A(x##_number)))
 
 __global__ void larger_grad(const T* g, const T* a, const T* b, double a_number, double b_number, T* out, whole n) {
-  EACH(i, n) {
-    OPERAND(a)
-    OPERAND(b)
-    out[i] = A(g[i]) * (A(a_here > b_here) + A(0.5) * A(a_here == b_here));
-  }
+  struct All { A g, a, b; };
+  in_fours(n, [=](whole i) { return All{g[i], OPERAND(a), OPERAND(b)}; },
+           [=](whole i, All at) { out[i] = at.g * (A(at.a > at.b) + A(0.5) * A(at.a == at.b)); });
 }
 __global__ void transform_grad(const T* g, const T* v, T* out, whole which, whole n) {
-  EACH(i, n) {
-    A here = g[i], x = v[i];
+  struct Both { A g, v; };
+  in_fours(n, [=](whole i) { return Both{g[i], v[i]}; }, [=](whole i, Both at) {
     switch (which) {
-      case 0: out[i] = -here; break;
-      case 1: out[i] = here * (x > 0 ? A(1) : x < 0 ? A(-1) : x); break;  // of NaN that
-      case 2: out[i] = here * (x + x); break;
-      case 3: out[i] = here * (A(0.5) / x); break;
-      case 4: out[i] = -here * (x * x); break;
+      case 0: out[i] = -at.g; break;
+      case 1: out[i] = at.g * (at.v > 0 ? A(1) : at.v < 0 ? A(-1) : at.v); break;  // of NaN that
+      case 2: out[i] = at.g * (at.v + at.v); break;
+      case 3: out[i] = at.g * (A(0.5) / at.v); break;
+      case 4: out[i] = -at.g * (at.v * at.v); break;
     }
-  }
+  });
 }
 __global__ void power(const T* x, T* out, whole which, double exponent, whole n) {
-  EACH(i, n) {
-    A v = x[i];
+  in_fours(n, [=](whole i) { return A(x[i]); }, [=](whole i, A v) {
     switch (which) {
       case 1: out[i] = v; break;
       case 2: out[i] = v * v; break;
@@ -47,15 +44,13 @@ __global__ void power(const T* x, T* out, whole which, double exponent, whole n)
       case 5: out[i] = 1 / v; break;
       default: out[i] = pow(v, A(exponent));
     }
-  }
+  });
 }
 __global__ void choose(const bool* condition, const T* a, const T* b, double a_number, double b_number, T* out,
                        whole n) {
-  EACH(i, n) {
-    OPERAND(a)
-    OPERAND(b)
-    out[i] = condition[i] ? a_here : b_here;
-  }
+  struct All { A a, b; bool first; };
+  in_fours(n, [=](whole i) { return All{OPERAND(a), OPERAND(b), condition[i]}; },
+           [=](whole i, All at) { out[i] = at.first ? at.a : at.b; });
 }
 """
 )
@@ -86,7 +81,7 @@ def _like_gradient(g: Any, x1: Any, x2: Any) -> bool:
 @override(reference.larger_grad, "gpu", when=(contiguous_numbers("g"), _like_gradient))
 def larger_grad(k: Kernels, g: Any, x1: Any, x2: Any) -> Any:
     out = k.empty(g.shape, g.dtype)
-    launch(k, _SOURCE, "larger_grad", g.dtype, each(g.size), THREADS, (g, *_both(x1, x2), out, g.size))
+    launch(k, _SOURCE, "larger_grad", g.dtype, fours(g.size), THREADS, (g, *_both(x1, x2), out, g.size))
     return out
 
 
@@ -97,7 +92,7 @@ def larger_grad(k: Kernels, g: Any, x1: Any, x2: Any) -> Any:
 )
 def transform_grad(k: Kernels, g: Any, v: Any, name: str) -> Any:
     out = k.empty(g.shape, g.dtype)
-    launch(k, _SOURCE, "transform_grad", g.dtype, each(g.size), THREADS, (g, v, out, _GRADIENTS[name], g.size))
+    launch(k, _SOURCE, "transform_grad", g.dtype, fours(g.size), THREADS, (g, v, out, _GRADIENTS[name], g.size))
     return out
 
 
@@ -109,7 +104,7 @@ def _is_number(exponent: Any) -> bool:
 def power(k: Kernels, x: Any, exponent: float) -> Any:
     out = k.empty(x.shape, x.dtype)
     arguments = (x, out, _POWERS.get(exponent, 0), float(exponent), x.size)
-    launch(k, _SOURCE, "power", x.dtype, each(x.size), THREADS, arguments)
+    launch(k, _SOURCE, "power", x.dtype, fours(x.size), THREADS, arguments)
     return out
 
 
@@ -123,5 +118,5 @@ def choose(k: Kernels, condition: Any, x1: Any, x2: Any) -> Any:
     dtype = (x2 if type(x1) in _NUMBERS else x1).dtype
     out = k.empty(condition.shape, dtype)
     arguments = (condition, *_both(x1, x2), out, out.size)
-    launch(k, _SOURCE, "choose", dtype, each(out.size), THREADS, arguments)
+    launch(k, _SOURCE, "choose", dtype, fours(out.size), THREADS, arguments)
     return out

@@ -18,6 +18,12 @@ from minikeras.kernels.table import Condition, Kernels, override
 
 indices_of_the_device = Condition('indices.size > 0 and indices.dtype.kind in "iu"')
 
+
+def packed(k: Kernels, x: Any) -> Any:
+    """An array, or a copy of it, without gaps."""
+    return x if x.flags.c_contiguous else k.spread(x, x.shape, x.dtype)
+
+
 _LOOKUP = Source(
     """
 __global__ void lookup(const T* table, const I* indices, T* out, whole count, whole rows, whole width) {
@@ -151,18 +157,13 @@ __global__ void join_runs(const unsigned* keys, T* out, const A* open, whole cou
 )
 
 
-def _packed(k: Kernels, x: Any) -> Any:
-    """An array, or a copy of it, without gaps."""
-    return x if x.flags.c_contiguous else k.spread(x, x.shape, x.dtype)
-
-
 @override(reference.embedding, "gpu", when=(contiguous_numbers("table", "out"), indices_of_the_device))
 def embedding(k: Kernels, table: Any, indices: Any, out: Any = None) -> Any:
     (rows, width), shape = table.shape, (*indices.shape, table.shape[1])
     out = k.empty(shape, table.dtype) if out is None else fitting(out, shape, table.dtype)
     along = min(1 << (width - 1).bit_length(), THREADS)
     lines = THREADS // along
-    arguments = table, _packed(k, indices), out, indices.size, rows, width
+    arguments = table, packed(k, indices), out, indices.size, rows, width
     grid = -(-indices.size // lines)
     launch(k, _LOOKUP, "lookup", table.dtype, grid, (along, lines), arguments, I=indices.dtype)
     return out
@@ -178,8 +179,8 @@ def embedding_grad(k: Kernels, g: Any, indices: Any, table_shape: tuple[int, int
     rows, width = shape = tuple(table_shape)
     out = k.empty(shape, g.dtype) if out is None else fitting(out, shape, g.dtype)
     out.fill(0)
-    count, g = indices.size, _packed(k, g)
-    keys, places = _sorted(k, _packed(k, indices), rows)
+    count, g = indices.size, packed(k, g)
+    keys, places = _sorted(k, packed(k, indices), rows)
     parts = -(-count // _PART)
     sums = k.empty((2 * parts, width), _DOUBLE if g.dtype == _DOUBLE else _SINGLE)
     threads = threads_for(width)

@@ -6,14 +6,13 @@ edge of a picture is inside, and one rounding beyond it outside.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from minikeras.kernels.cuda.launch import FLOATS, THREADS, TYPES, Source, each, launch, threads_for
 from minikeras.kernels.reference import image as reference
-from minikeras.kernels.reference.image import _FAR, _IDENTITY, _PADDING, FILL_MODES, _chosen, _inverse
+from minikeras.kernels.reference.image import _FAR, _IDENTITY, _PADDING, FILL_MODES, _inverse
 from minikeras.kernels.table import Kernels, override
 
 _NUMBERS = 10  # that describe a picture: its matrix, what is added to it, whether it is mirrored each way, its row
@@ -191,7 +190,8 @@ def affine_images(
     rows, matrices, channel_shifts, flips = reference.checked(
         images, rows, matrices, order, fill_mode, channel_shifts, flips, out
     )
-    shape = batch, height, width, channels = len(rows), *images.shape[1:]
+    batch, (_, height, width, channels) = len(rows), images.shape
+    shape = batch, height, width, channels
     out = k.empty(shape, np.dtype("d" if images.dtype.char == "d" else "f")) if out is None else out
     if out.size == 0:
         return out
@@ -211,10 +211,17 @@ def affine_images(
     arguments = (images, spread, numbers, out, *how, height, width, channels, pixels)
     launch(k, _SOURCE, "affine", out.dtype, each(pixels), THREADS, arguments, I=images.dtype)
     if channel_shifts is not None:
-        size = math.prod(shape[1:])
-        arguments = out, numbers, factor, size
-        launch(k, _SOURCE, "brighten", out.dtype, batch, threads_for(size, 1024), arguments, I=images.dtype)
+        size = height * width * channels
+        threads, given = threads_for(size, 1024), (out, numbers, factor, size)
+        launch(k, _SOURCE, "brighten", out.dtype, batch, threads, given, I=images.dtype)
     return out
+
+
+def _chosen(k: Kernels, images: Any, rows: np.ndarray) -> Any:
+    """The pictures `rows` on the device, without gaps."""
+    if isinstance(images, np.ndarray):
+        return k.to_device(np.ascontiguousarray(images[rows]))
+    return k.xp.ascontiguousarray(images[k.to_device(rows)])
 
 
 def _coefficients(k: Kernels, pictures: Any, order: int, fill_mode: str, padding: int) -> Any:

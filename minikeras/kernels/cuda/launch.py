@@ -166,6 +166,11 @@ def each(count: int, threads: int = THREADS) -> int:
     return min(-(-count // threads), _MOST_BLOCKS)
 
 
+def fours(count: int) -> int:
+    """The blocks of a grid whose threads have four indices each: `in_fours`, of `THREADS` threads."""
+    return each(-(-count // 4))
+
+
 def threads_for(count: int, most: int = THREADS) -> int:
     """The threads of a block that shares so many values: whole warps, a power of two, at most `most`."""
     return min(max(32, 1 << (count - 1).bit_length()), most) if count > 1 else 32

@@ -29,6 +29,7 @@ from minikeras.kernels.table import Condition, Kernels, override, same_shape
 
 _UPDATES = Source(
     """
+// All numbers are read before one is written, since a read would wait for a write that it might depend on.
 __device__ __forceinline__ float power_of(float x, float y) { return y == 0.5f ? root(x) : powf(x, y); }
 __device__ __forceinline__ double power_of(double x, double y) { return y == 0.5 ? root(x) : pow(x, y); }
 
@@ -39,40 +40,38 @@ __global__ void sgd(T* p, const T* g, NUMBER(lr), whole n) {
 __global__ void sgd_momentum(T* p, const T* g, T* v, NUMBER(lr), double momentum, whole nesterov, whole n) {
   A rate = VALUE(lr), kept = momentum;
   EACH(i, n) {
-    A step = A(g[i]) * rate, velocity = A(v[i]) * kept - step;
+    A weight = p[i], step = A(g[i]) * rate, velocity = A(v[i]) * kept - step;
     v[i] = velocity;
-    p[i] = nesterov ? (A(p[i]) - step) + velocity * kept : A(p[i]) + velocity;
+    p[i] = nesterov ? (weight - step) + velocity * kept : weight + velocity;
   }
 }
 __global__ void rmsprop(T* p, const T* g, T* v, NUMBER(lr), double rho, double epsilon, double momentum,
                         T* momentum_buffer, T* average_gradient, whole n) {
   A rate = VALUE(lr), kept = rho, rest = 1 - rho;
   EACH(i, n) {
-    A gradient = g[i], square = A(v[i]) * kept + gradient * gradient * rest, variance = square;
+    A weight = p[i], gradient = g[i], square = A(v[i]) * kept + gradient * gradient * rest, variance = square;
+    A mean = average_gradient ? A(average_gradient[i]) * kept + gradient * rest : A(0);
+    A moving = momentum_buffer ? A(momentum_buffer[i]) * A(momentum) : A(0);
     v[i] = square;
     if (average_gradient) {
-      A mean = A(average_gradient[i]) * kept + gradient * rest;
       average_gradient[i] = mean;
       variance = larger(square - mean * mean, A(0));  // only rounding makes it negative
     }
     A step = gradient / root(variance + A(epsilon)) * rate;
-    if (momentum_buffer) {
-      step = A(momentum_buffer[i]) * A(momentum) + step;
-      momentum_buffer[i] = step;
-    }
-    p[i] = A(p[i]) - step;
+    if (momentum_buffer) momentum_buffer[i] = step = moving + step;
+    p[i] = weight - step;
   }
 }
 __global__ void adam(T* p, const T* g, T* m, T* v, T* vhat, NUMBER(alpha), whole decays, NUMBER(amount), double beta_1,
                      double beta_2, double epsilon, whole n) {
   A rate = VALUE(alpha), decayed = VALUE(amount), rest_1 = 1 - beta_1, rest_2 = 1 - beta_2;
   EACH(i, n) {
-    A weight = p[i], gradient = g[i], mean = m[i], square = v[i];
+    A weight = p[i], gradient = g[i], mean = m[i], square = v[i], greatest = vhat ? A(vhat[i]) : A(0);
     mean += (gradient - mean) * rest_1;
     square += (gradient * gradient - square) * rest_2;
     m[i] = mean;
     v[i] = square;
-    if (vhat) vhat[i] = square = larger(A(vhat[i]), square);
+    if (vhat) vhat[i] = square = larger(greatest, square);
     if (decays) weight -= weight * decayed;
     p[i] = weight - mean / (root(square) + A(epsilon)) * rate;
   }
@@ -80,31 +79,32 @@ __global__ void adam(T* p, const T* g, T* m, T* v, T* vhat, NUMBER(alpha), whole
 __global__ void adagrad(T* p, const T* g, T* total, NUMBER(lr), double epsilon, whole n) {
   A rate = VALUE(lr);
   EACH(i, n) {
-    A gradient = g[i], square = A(total[i]) + gradient * gradient;
+    A weight = p[i], gradient = g[i], square = A(total[i]) + gradient * gradient;
     total[i] = square;
-    p[i] = A(p[i]) - gradient * rate / root(square + A(epsilon));
+    p[i] = weight - gradient * rate / root(square + A(epsilon));
   }
 }
 __global__ void adadelta(T* p, const T* g, T* squares, T* steps, NUMBER(lr), double rho, double epsilon, whole n) {
   A rate = VALUE(lr), kept = rho, rest = 1 - rho;
   EACH(i, n) {
-    A gradient = g[i], before = steps[i], square = A(squares[i]) * kept + gradient * gradient * rest;
+    A weight = p[i], gradient = g[i], before = steps[i];
+    A square = A(squares[i]) * kept + gradient * gradient * rest;
     A step = gradient * root(before + A(epsilon)) / root(square + A(epsilon));
     squares[i] = square;
     steps[i] = before * kept + step * step * rest;
-    p[i] = A(p[i]) - step * rate;
+    p[i] = weight - step * rate;
   }
 }
 __global__ void adamax(T* p, const T* g, T* m, T* norm, NUMBER(alpha), double beta_1, double beta_2, double epsilon,
                        whole n) {
   A rate = VALUE(alpha), rest = 1 - beta_1;
   EACH(i, n) {
-    A gradient = g[i], mean = m[i];
+    A weight = p[i], gradient = g[i], mean = m[i];
     mean += (gradient - mean) * rest;
     A largest = larger(A(norm[i]) * A(beta_2), gradient < 0 ? -gradient : gradient);
     m[i] = mean;
     norm[i] = largest;
-    p[i] = A(p[i]) - mean * rate / (largest + A(epsilon));
+    p[i] = weight - mean * rate / (largest + A(epsilon));
   }
 }
 __global__ void nadam(T* p, const T* g, T* m, T* v, NUMBER(lr), NUMBER(of_mean), NUMBER(of_gradient),
@@ -112,13 +112,13 @@ __global__ void nadam(T* p, const T* g, T* m, T* v, NUMBER(lr), NUMBER(of_mean),
   A rate = VALUE(lr), share_of_mean = VALUE(of_mean), share_of_gradient = VALUE(of_gradient);
   A corrected = VALUE(correction), rest_1 = 1 - beta_1, rest_2 = 1 - beta_2;
   EACH(i, n) {
-    A gradient = g[i], mean = m[i], square = v[i];
+    A weight = p[i], gradient = g[i], mean = m[i], square = v[i];
     mean += (gradient - mean) * rest_1;
     square += (gradient * gradient - square) * rest_2;
     m[i] = mean;
     v[i] = square;
     A step = mean * share_of_mean + gradient * share_of_gradient;
-    p[i] = A(p[i]) - step * rate / (root(square / corrected) + A(epsilon));
+    p[i] = weight - step * rate / (root(square / corrected) + A(epsilon));
   }
 }
 __global__ void lion(T* p, const T* g, T* m, NUMBER(lr), double beta_1, double beta_2, whole n) {
@@ -155,6 +155,9 @@ __global__ void ema(T* average, const T* p, NUMBER(momentum), whole n) {
 __global__ void clip_by_value(T* g, double limit, whole n) {
   A most = limit;
   EACH(i, n) g[i] = smaller(larger(A(g[i]), -most), most);
+}
+__global__ void add_up(T* total, const T* g, whole n) {
+  EACH(i, n) total[i] = A(total[i]) + A(g[i]);
 }
 __global__ void take_mean(T* total, T* out, double count, whole n) {
   EACH(i, n) {
@@ -261,6 +264,11 @@ def clip_by_value(k: Kernels, g: Any, limit: float) -> None:
     _update(k, "clip_by_value", g, float(limit))
 
 
+@override(reference.add_up, "gpu", when=(contiguous_numbers("total", "g"), same_shape("total", "g")))
+def add_up(k: Kernels, total: Any, g: Any) -> None:
+    _update(k, "add_up", total, g)
+
+
 @override(reference.take_mean, "gpu", when=(contiguous_numbers("total", "out"), same_shape("total", "out")))
 def take_mean(k: Kernels, total: Any, count: int, out: Any) -> None:
     _update(k, "take_mean", total, out, float(count))
@@ -340,14 +348,15 @@ def _span(first: Any, last: Any) -> Any:
 @override(reference.all_finite, "gpu", when=_are_plain)
 def all_finite(k: Kernels, arrays: Sequence[Any], out: Any) -> bool:
     """In a recorded step `out` is a number on the device, and nothing is read back."""
-    recording = current.recording
+    recording, arrays = current.recording, _joined(arrays)
     found = k.empty((1,), _DOUBLE) if recording is None else recording.flag_at(out)
-    launch(k, _FINITE, "begin_finite", _DOUBLE, 1, 1, (found,))
-    for g in _joined(arrays):
+    launch(k, _FINITE, "begin_finite", arrays[0].dtype if arrays else _SINGLE, 1, 1, (found,))
+    for g in arrays:
         launch(k, _FINITE, "is_finite", g.dtype, each(g.size), THREADS, (g, found, g.size))
-    if recording is None:
-        out[...] = k.to_host(found)
-    return recording is not None or bool(out)
+    if recording is not None:
+        return True
+    out[...] = k.to_host(found) if arrays else 1
+    return bool(out)
 
 
 _DOUBLE = np.dtype(np.float64)
@@ -389,11 +398,11 @@ __global__ void lamb_averages(const T* p, const T* g, T* m, T* v, NUMBER(correct
   A rest_1 = 1 - beta_1, rest_2 = 1 - beta_2, of_mean = VALUE(correction_1), of_square = VALUE(correction_2);
   A size = 0, length = 0;
   EACH(i, n) {
-    A gradient = g[i], mean = m[i], square = v[i];
+    A weight = p[i], gradient = g[i], mean = m[i], square = v[i];
     m[i] = mean + (gradient - mean) * rest_1;
     v[i] = square + (gradient * gradient - square) * rest_2;
     A step = A(m[i]) / of_mean / (root(A(v[i]) / of_square) + A(epsilon));
-    size += A(p[i]) * A(p[i]);
+    size += weight * weight;
     length += step * step;
   }
   add_up(size, sums);
@@ -546,7 +555,7 @@ __global__ void adafactor_squares(const T* p, const T* g, const T* rows, const T
                                   NUMBER(share), double epsilon, whole height, whole width, double* sums, whole n) {
   A size = 0, length = 0, new_share = VALUE(share);
   EACH(i, n) {
-    A gradient = g[i], square = v[i];
+    A weight = p[i], gradient = g[i], square = v[i];
     if (rows) {
       whole row = i / width, matrix = row / height;
       v[i] = A(rows[row]) / means[matrix] * A(columns[matrix * width + i % width]);
@@ -554,7 +563,7 @@ __global__ void adafactor_squares(const T* p, const T* g, const T* rows, const T
       v[i] = square + (gradient * gradient + A(epsilon) - square) * new_share;
     }
     A step = gradient / root(A(v[i]));
-    size += A(p[i]) * A(p[i]);
+    size += weight * weight;
     length += step * step;
   }
   double of_weights = over_block<Sum>(double(size)), of_step = over_block<Sum>(double(length));
@@ -616,26 +625,29 @@ def adafactor(
     k: Kernels, p: Any, g: Any, rows: Any, columns: Any, v: Any, lr: Any, new: Any, epsilon_1: float, epsilon_2: float,
     threshold: float,
 ) -> None:  # fmt: skip
-    height, width, means = 1, 1, None
+    height, width, means, count = 1, 1, None, _sums_of(p.size)
     if p.ndim > 1:
         height, width = p.shape[-2:]
-        matrices, parts = p.size // (height * width), -(-height // _PART)
-        wide = _DOUBLE if p.dtype == _DOUBLE else _SINGLE
-        sums, means = k.empty((matrices, parts, width), wide), k.empty((matrices,), wide)
-        given = *number(new), float(epsilon_1), width
-        launch(k, _VECTORS, "factor_rows", p.dtype, matrices * height, threads_for(width), (g, rows, *given))
-        grid, given = matrices * parts * -(-width // _COLUMNS), (float(epsilon_1), height, width, parts, _PART)
-        launch(k, _VECTORS, "factor_parts", p.dtype, grid, (_COLUMNS, _LANES), (g, sums, *given))
-        grid, given = (
-            (matrices, 1 + min(each(width), _MOST_SUMS)),
-            (rows, columns, sums, means, *number(new), height, width, parts),
-        )
-        launch(k, _VECTORS, "factor_means", p.dtype, grid, THREADS, given)
+        means = _factor(k, g, rows, columns, new, epsilon_1)
     else:
         rows = columns = None
-    count = _sums_of(p.size)
     sums = k.empty((2 * count,), _DOUBLE)
-    given = (p, g, rows, columns, means, v, *number(new), float(epsilon_1), height, width, sums, p.size)
-    launch(k, _VECTORS, "adafactor_squares", p.dtype, count, THREADS, given)
-    given = (p, g, v, *number(lr), float(epsilon_2), float(threshold), sums, count, p.size)
-    launch(k, _VECTORS, "adafactor", p.dtype, min(each(p.size), _MOST_SUMS), THREADS, given)
+    squares = (p, g, rows, columns, means, v, *number(new), float(epsilon_1), height, width, sums, p.size)
+    launch(k, _VECTORS, "adafactor_squares", p.dtype, count, THREADS, squares)
+    step = (p, g, v, *number(lr), float(epsilon_2), float(threshold), sums, count, p.size)
+    launch(k, _VECTORS, "adafactor", p.dtype, min(each(p.size), _MOST_SUMS), THREADS, step)
+
+
+def _factor(k: Kernels, g: Any, rows: Any, columns: Any, new: Any, epsilon: float) -> Any:
+    """Let the means of rows and columns know the squares of a gradient; gives those of all rows of each matrix."""
+    height, width = g.shape[-2:]
+    matrices, parts = g.size // (height * width), -(-height // _PART)
+    kind = _DOUBLE if g.dtype == _DOUBLE else _SINGLE
+    sums, means = k.empty((matrices, parts, width), kind), k.empty((matrices,), kind)
+    of_rows = (g, rows, *number(new), float(epsilon), width)
+    launch(k, _VECTORS, "factor_rows", g.dtype, matrices * height, threads_for(width), of_rows)
+    grid, of_parts = matrices * parts * -(-width // _COLUMNS), (g, sums, float(epsilon), height, width, parts, _PART)
+    launch(k, _VECTORS, "factor_parts", g.dtype, grid, (_COLUMNS, _LANES), of_parts)
+    grids, of_means = (matrices, 1 + min(each(width), _MOST_SUMS)), (*number(new), height, width, parts)
+    launch(k, _VECTORS, "factor_means", g.dtype, grids, THREADS, (rows, columns, sums, means, *of_means))
+    return means

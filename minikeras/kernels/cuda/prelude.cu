@@ -7,6 +7,20 @@ typedef long long whole;
 #define EACH(i, n) for (whole i = blockIdx.x * (whole)blockDim.x + threadIdx.x; i < (n); i += (whole)gridDim.x * blockDim.x)
 // every index below n, each for one thread of the block
 #define EACH_IN_BLOCK(i, n) for (whole i = threadIdx.x; i < (n); i += blockDim.x)
+// Every index below n, four for each thread of the grid: it reads what all of them need, `read(i)`, before it goes on with
+// the first, `use(i, what was read)`, so that memory always has much to do.  `fours` gives such a grid.
+template <class Read, class Use> __device__ __forceinline__ void in_fours(whole n, Read read, Use use) {
+  whole step = (whole)gridDim.x * blockDim.x;
+  for (whole first = blockIdx.x * (whole)blockDim.x + threadIdx.x; first < n; first += 4 * step) {
+    decltype(read(first)) found[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) found[j] = read(first + j * step < n ? first + j * step : first);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      if (first + j * step < n) use(first + j * step, found[j]);
+    }
+  }
+}
 // a parameter that is a number, or lies in memory where steps are programs; what Python's `number()` gives
 #define NUMBER(name) double name##_now, const double* name##_at
 #define VALUE(name) (name##_at ? *name##_at : name##_now)

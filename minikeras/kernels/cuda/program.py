@@ -9,6 +9,8 @@ so what has been asked for is never far ahead of what is done.
 from __future__ import annotations
 
 import math
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -89,7 +91,7 @@ class Program:
 
     def run(self) -> int:
         """Make a step on what was written, with the tables as they are; 0 where it was left out."""
-        with self._drawing(1):
+        with _undisturbed(), self._drawing(1):
             self._load.start(1, [table.reshape(1, -1) for table in self._tables])
             self._made = self._launch(self._load, 1, ())
         return self._made
@@ -111,7 +113,7 @@ class Program:
         """
         load = self._next_load()
         load.moving = [load.fill_many(place, array, rows, steps) for place, array in enumerate(arrays)]
-        with self._drawing(steps):
+        with _undisturbed(), self._drawing(steps):
             load.start(steps, tables)
             self._made = self._launch(load, steps, results)
         return self._made
@@ -240,6 +242,19 @@ class _Load:
     def done(self, stream: Any) -> None:
         """Note that all that needs it has been asked of a stream."""
         self._event = stream.record()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of this block: a step is launched whole, and counted."""
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _pinned(xp: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:

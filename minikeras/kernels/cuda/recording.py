@@ -121,6 +121,7 @@ class Recording:
         self.flags: dict[int, tuple[np.ndarray, Any]] = {}  # by address, numbers of the host that the device decides
         self.pool = xp.cuda.MemoryPool()
         self._moved: dict[int, np.ndarray] = {}  # by their addresses, arrays of the host that were moved
+        self._unknown: dict[int, str] = {}  # those of which nobody knows where they come from
         self._own: set[int] = set()  # addresses of the memory that the step takes
         self._stream = xp.cuda.Stream(non_blocking=True)
         self._beside = xp.cuda.Stream(non_blocking=True)
@@ -170,11 +171,10 @@ class Recording:
             finally:
                 self._stack.close()
 
-    def _cut(self) -> Any:
-        """End a graph and begin another one; the one that has ended."""
+    def _cut(self) -> None:
+        """End a graph and begin another one."""
         self.graphs.append(self._stream.end_capture())
         self._stream.begin_capture()
-        return self.graphs[-1]
 
     def _leave(self) -> None:
         current.recording = self._outer
@@ -220,6 +220,8 @@ class Recording:
         return self._next_place - 1
 
     def _end(self) -> None:
+        for unknown in self._unknown.values():
+            self.spoil(f"{unknown} comes from Python code")
         blocks = [count for _, count in self.drawn.values()]
         places = [self._counters.get(stream) for stream in self.drawn]
         first = self._next_place
@@ -236,7 +238,7 @@ class Recording:
             return
         counters = self.block[self.first_counter :].view("uint64")
         streams = growth.size if self.drawn else 0
-        given = self.block, counters, self.moved(growth), streams, flags[0] if flags else None
+        given = self.block, counters, self.fix(self.moved(growth)), streams, flags[0] if flags else None
         launch(self._k, SOURCE, "end_step", _BYTE, 1, 32, given)
 
     def _launch(self, name: str, count: int, given: Sequence[Any]) -> None:
@@ -313,10 +315,11 @@ class Recording:
         """See `arena.only_where`: our own kernels know how to be left out, and nothing else may be in the block."""
         outer, self._where = self._where, self._both(self.number_at(number))
         self._cut()
-        before = len(self.calls)
+        graphs, calls = len(self.graphs), len(self.calls)
         try:
             yield
-            if _nodes(self._cut()) != len(self.calls) - before:
+            self._cut()
+            if sum(map(_nodes, self.graphs[graphs:])) != len(self.calls) - calls:
                 self.spoil("CuPy computes what only some steps do")
         finally:
             self._where = outer
@@ -360,6 +363,8 @@ class Recording:
             self._beside.synchronize()
         self.kept.append(made)
         self._moved[made.data.ptr] = array
+        if array.flags.writeable:  # unless it turns out to be made of numbers
+            self._unknown[made.data.ptr] = f"an array of shape {array.shape} and type {array.dtype}"
         return made
 
     def value_of(self, array: Any) -> np.ndarray | None:
@@ -376,7 +381,8 @@ class Recording:
             self._beside.synchronize()
 
     def fix(self, array: Any) -> Any:
-        """An array that was made of Python's numbers: the graph makes it anew."""
+        """An array that was made of Python's numbers: the graph makes it anew, or it was moved to the device."""
+        self._unknown.pop(array.data.ptr, None)
         return array
 
     def are_fixed(self, arrays: Iterable[Any]) -> bool:

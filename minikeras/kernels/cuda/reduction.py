@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.cuda.launch import THREADS, Source, contiguous_numbers, each, launch
+from minikeras.kernels.cuda.launch import THREADS, Source, contiguous_numbers, fours, launch
 from minikeras.kernels.reference import reduction as reference
 from minikeras.kernels.table import Kernels, override, same_shape
 
@@ -75,10 +75,11 @@ __global__ void counts(const X* x, Y* out, const X* bound, double divisor, SIZES
 }
 __global__ void extreme_grad(const X* g, const X* x, const X* bound, const Y* counts, X* out, whole rows, whole columns,
                              whole n) {
-  EACH(i, n) {
+  struct All { A g, x, bound, count; };
+  in_fours(n, [=](whole i) {
     whole at = i / (rows * columns) * columns + i % columns;
-    out[i] = A(A(x[i]) == A(bound[at])) * (A(g[at]) / larger(A(counts[at]), A(1)));
-  }
+    return All{A(g[at]), A(x[i]), A(bound[at]), A(counts[at])};
+  }, [=](whole i, All at) { out[i] = A(at.x == at.bound) * (at.g / larger(at.count, A(1))); });
 }
 """,
     types=("X", "Y"),
@@ -186,5 +187,5 @@ def extreme_grad(k: Kernels, g: Any, x: Any, y: Any, axes: tuple[int, ...]) -> A
     counts = _over(k, "counts", x, (first, end), k.empty(y.shape, wide), bound=y)
     out = k.empty(x.shape, x.dtype)
     arguments = (g, x, y, counts, out, math.prod(x.shape[first:end]), math.prod(x.shape[end:]), x.size)
-    launch(k, _SOURCE, "extreme_grad", wide, each(x.size), THREADS, arguments, X=x.dtype, Y=wide)
+    launch(k, _SOURCE, "extreme_grad", wide, fours(x.size), THREADS, arguments, X=x.dtype, Y=wide)
     return out

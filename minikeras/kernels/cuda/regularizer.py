@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minikeras.kernels.cuda.launch import THREADS, Source, contiguous_numbers, each, launch
+from minikeras.kernels.cuda.launch import THREADS, Source, contiguous_numbers, each, fours, launch
 from minikeras.kernels.reference import regularizer as reference
 from minikeras.kernels.table import Kernels, override, same_shape
 
@@ -47,10 +47,10 @@ __global__ void penalty(const A* sums, T* out, double l1, double l2, whole count
 }
 __global__ void penalty_grad(const T* g, const T* x, T* out, double l1, double l2, whole n) {
   A flat = A(g[0]) * A(l1), steep = A(g[0]) * A(2 * l2);
-  EACH(i, n) {
-    A v = x[i], sign = v > 0 ? A(1) : v < 0 ? A(-1) : v;
+  in_fours(n, [=](whole i) { return A(x[i]); }, [=](whole i, A v) {
+    A sign = v > 0 ? A(1) : v < 0 ? A(-1) : v;
     out[i] = l1 != 0 ? v * steep + sign * flat : v * steep;
-  }
+  });
 }
 """
 )
@@ -74,5 +74,5 @@ def _is_one(g: Any, x: Any) -> bool:
 def penalty_grad(k: Kernels, g: Any, x: Any, l1: float, l2: float, out: Any = None) -> Any:
     out = k.empty(x.shape, x.dtype) if out is None else out
     arguments = (g, x, out, float(l1), float(l2), x.size)
-    launch(k, _SOURCE, "penalty_grad", x.dtype, each(x.size), THREADS, arguments)
+    launch(k, _SOURCE, "penalty_grad", x.dtype, fours(x.size), THREADS, arguments)
     return out

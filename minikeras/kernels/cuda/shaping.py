@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from minikeras.kernels.cuda.embedding import packed
 from minikeras.kernels.cuda.launch import FLOATS, THREADS, Source, each, launch
 from minikeras.kernels.reference import shaping as reference
 from minikeras.kernels.table import Kernels, override
@@ -115,15 +116,14 @@ __global__ void number_results(const I* indices, long long* numbers, whole count
 )
 
 
-def _are_along(g: Any, indices: Any, size: int) -> bool:
-    is_plain = g.dtype.char in FLOATS and g.size > 0 and g.flags.c_contiguous
-    return is_plain and g.shape == indices.shape and indices.dtype.kind in "iu" and indices.flags.c_contiguous
+def _are_along(g: Any, indices: Any) -> bool:
+    return g.dtype.char in FLOATS and g.size > 0 and g.shape == indices.shape and indices.dtype.kind in "iu"
 
 
 @override(reference.add_along, "gpu", when=_are_along)
 def add_along(k: Kernels, g: Any, indices: Any, size: int, axis: int) -> Any:
     """Of lines with many numbers the indices are sorted."""
-    shape = indices.shape
+    shape, g, indices = indices.shape, packed(k, g), packed(k, indices)
     count, after, types = shape[axis], math.prod(shape[axis + 1 :]), {"I": indices.dtype}
     results = (*shape[:axis], size, *shape[axis + 1 :])
     if count <= _FEW:
@@ -132,6 +132,6 @@ def add_along(k: Kernels, g: Any, indices: Any, size: int, axis: int) -> Any:
         launch(k, _ALONG, "add_along", g.dtype, each(out.size), THREADS, arguments, **types)
         return out
     numbers = k.empty((g.size,), np.dtype(np.int64))
-    arguments = indices, numbers, count, size, after, g.size
-    launch(k, _ALONG, "number_results", g.dtype, each(g.size), THREADS, arguments, **types)
+    counting = indices, numbers, count, size, after, g.size
+    launch(k, _ALONG, "number_results", g.dtype, each(g.size), THREADS, counting, **types)
     return k.embedding_grad(g.reshape(-1, 1), numbers, (math.prod(results), 1)).reshape(results)

@@ -2,7 +2,7 @@
 
 `python -m minikeras doctor` checks everything; a small part of it runs by itself when a device is first used with a
 driver.  What fails is kept in the user's cache folder, for the device, its driver and this version of minikeras, and
-left out from then on: a kernel of our own by its name, `"graphs"` and `"cublaslt"` for what is no kernel.  Nobody reads
+left out from then on: a kernel of our own by its name, `"cublaslt"` and `"graphs"` for what is no kernel.  Nobody reads
 the file where no GPU is used.
 """
 
@@ -22,7 +22,7 @@ from minikeras.kernels import table
 from minikeras.kernels.comparison import Bench, Compared, DeviceLost, Outcome, Watched, causes
 from minikeras.kernels.cpu.compiler import store
 
-OTHERS = ("graphs", "cublaslt")  # what is no kernel and can be turned off
+OTHERS = ("cublaslt", "graphs")  # what is no kernel and can be turned off, the smaller loss first
 _FILE = "gpu.json"
 _SECONDS = 0.8  # after which the part that runs by itself begins with no other kernel
 _PACKAGE = "minikeras.kernels.cuda"
@@ -86,9 +86,21 @@ def begin_on(xp: Any) -> None:
         )
 
 
+def known(xp: Any) -> dict[str, str]:
+    """What is kept as turned off on this device, and why."""
+    return dict(_read().get(device_of(xp), {}))
+
+
 def turn_off(xp: Any, name: str, why: str) -> None:
     """Leave a kernel of our own, or one of `OTHERS`, out on this machine, in this process and in others to come."""
     _leave_out(name, why)
+    keep(xp)
+
+
+def turn_on(xp: Any, name: str) -> None:
+    """Take that back."""
+    _off.pop(name, None)
+    table.turn_off(name, "gpu", None)
     keep(xp)
 
 
@@ -97,8 +109,18 @@ def keep(xp: Any) -> bool:
     return _write({**_read(), device_of(xp): dict(_off)})
 
 
+def forget() -> bool:
+    """Let every device be as if it had never been checked; whether there was anything to forget."""
+    try:
+        path().unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def reset(xp: Any) -> None:
-    """Use everything again on this device, as if it had never been checked."""
+    """Use everything again on this device, as if it had never been checked, and leave the checks to the caller."""
+    _begun.add(device_of(xp))
     for name in list(_off):
         table.turn_off(name, "gpu", None)
     _off.clear()

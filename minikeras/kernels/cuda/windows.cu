@@ -35,6 +35,11 @@ struct Geometry {
   }
 };
 
+// of numbers that are not negative; dividing 64 bits takes several times as long as 32
+__device__ __forceinline__ whole quotient(whole a, whole b) {
+  return (a | b) < 1ll << 32 ? (unsigned)a / (unsigned)b : a / b;
+}
+
 // A number in four digits, the last of which counts fastest, and the step by which it goes on; the first has no limit.
 struct Digits {
   int at[4], step[4], most[4];
@@ -46,17 +51,13 @@ struct Digits {
     write(number, at);
     write(by, step);
   }
-  template <class N> __device__ __forceinline__ void split(N number, int* digits) const {
+  __device__ __forceinline__ void write(whole number, int* digits) const {
     for (int i = 3; i; --i) {
-      N rest = number / (N)most[i];
-      digits[i] = int(number - rest * (N)most[i]);
+      whole rest = quotient(number, most[i]);
+      digits[i] = int(number - rest * most[i]);
       number = rest;
     }
     digits[0] = int(number);
-  }
-  __device__ __forceinline__ void write(whole number, int* digits) const {
-    if (number < 1ll << 32) split((unsigned)number, digits);  // dividing 64 bits takes several times as long
-    else split(number, digits);
   }
   __device__ __forceinline__ void add(int a, int b, int c, int d) {
     int by[4] = {a, b, c, d}, carried = 0;
@@ -71,6 +72,19 @@ struct Digits {
   __device__ __forceinline__ void next() { add(0, 0, 0, 1); }
 };
 
+// Call `use(number of the tap, place)` for every input of the window of an output (picture, place, place, place).
+template <class Use> __device__ __forceinline__ void each_input(const Geometry& g, const Digits& at, Use use) {
+  int first[3], p[3], tap = 0;
+  for (int i = 0; i < 3; ++i) first[i] = at.at[i + 1] * g.stride[i] - g.before[i];
+  for (int t0 = 0; t0 < g.size[0]; ++t0)
+    for (int t1 = 0; t1 < g.size[1]; ++t1)
+      for (int t2 = 0; t2 < g.size[2]; ++t2, ++tap) {
+        p[0] = first[0] + t0 * g.dilation[0];
+        p[1] = first[1] + t1 * g.dilation[1];
+        p[2] = first[2] + t2 * g.dilation[2];
+        if (within(p, g.input)) use(tap, p);
+      }
+}
 // Call `use(tap, output)` for every output in which an input (picture, place, place, place) takes part.
 template <class Use> __device__ __forceinline__ void each_output(const Geometry& g, const Digits& at, Use use) {
   int first[3], output[3], t[3], o[3];

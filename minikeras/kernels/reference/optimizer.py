@@ -305,6 +305,12 @@ def ema(k: Kernels, average: Any, p: Any, momentum: Any) -> None:
 
 
 @kernel
+def add_up(k: Kernels, total: Any, g: Any) -> None:
+    """`total += g`: of gradients that are accumulated."""
+    k.xp.add(total, g, out=total)
+
+
+@kernel
 def take_mean(k: Kernels, total: Any, count: int, out: Any) -> None:
     """`out = total / count`, and 0 in `total`: the mean of gradients that were added up over so many steps."""
     k.xp.divide(total, count, out=out)

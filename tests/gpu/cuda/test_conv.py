@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gpu.cuda.check import DTYPES, case, gpu, numbers, reference, same
 from gpu.cuda.convolutions import passes
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from window_cases import geometries, geometry
 
@@ -18,6 +18,7 @@ from minikeras.kernels.cuda import conv as override
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@settings(max_examples=100)
 @given(
     geometry=geometries(channels=(1, 3, 4, 17)),
     width=st.sampled_from([1, 2, 8, 33]),

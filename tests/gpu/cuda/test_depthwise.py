@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gpu.cuda.check import DTYPES, case, gpu, numbers, reference, same
 from gpu.cuda.convolutions import passes
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from window_cases import geometries, geometry
 
@@ -19,6 +19,7 @@ KERNELS = {"convolve_by_channel", "convolve_by_channel_input_grad", "convolve_by
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@settings(max_examples=100)
 @given(
     geometry=geometries(channels=(1, 3, 4, 8, 33)),
     width=st.sampled_from([1, 1, 2, 5]),

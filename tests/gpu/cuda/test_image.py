@@ -72,15 +72,14 @@ def problems(draw: Any) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@given(problems(), st.sampled_from(["host", "device", "gaps"]), st.booleans())
+@given(problems(), st.sampled_from(["host", "device", "gaps", "gaps on the host"]), st.booleans())
 def test_maps_of_pictures(dtype: str, problem: tuple[Any, ...], where: str, in_place: bool) -> None:
     x, rows, matrices, options = problem
     x = x.astype(dtype) if dtype == "float64" else x
 
     def run(k: Kernels) -> list[Any]:
-        given = x if where == "host" else k.to_device(x)
-        if where == "gaps":
-            given = k.to_device(np.repeat(x, 2, -1))[..., ::2]
+        given = np.asfortranarray(x) if "gaps" in where else x
+        given = given if "host" in where else k.to_device(given)
         out = k.empty((len(rows), *x.shape[1:]), np.dtype(dtype)) if in_place else None
         with np.errstate(all="ignore"):
             return [k.affine_images(given, rows, matrices, **options, out=out)]

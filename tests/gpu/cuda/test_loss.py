@@ -120,6 +120,17 @@ def test_large_and_undefined_logits() -> None:
         same(run)
 
 
+def test_rows_of_more_numbers_than_a_block_has_threads() -> None:
+    def run(k: Kernels) -> list[Any]:
+        logits, target = (k.to_device(numbers(seed, 2, 4099, low=0.1)) for seed in (0, 1))
+        labels, g = k.to_device(np.array([4098, 1024])), k.to_device(numbers(2, 2))
+        found = [k.sparse_cross_entropy(logits, labels), k.sparse_cross_entropy_grad(g, logits, labels)]
+        found += [k.share_cross_entropy(logits, target, 1e-5), k.share_cross_entropy_grad(g, logits, target, 1e-5)]
+        return [*found, k.cosine(logits, target, 1e-7), k.mean_error(target, logits, "absolute")]
+
+    same(run, {"sparse_cross_entropy", "share_cross_entropy", "cosine", "mean_error"})
+
+
 def test_gradients_that_are_spread_over_rows() -> None:
     def run(k: Kernels) -> list[Any]:
         x, y = (k.to_device(shares(seed, 7, 5, dtype="float32")) for seed in (0, 1))

@@ -39,6 +39,15 @@ def test_matches(dtype: str, rows: int, classes: int, kind: str, count: int) -> 
     same(run, {*override._PLACES.names}, rtol=0, atol=0)
 
 
+def test_the_first_of_the_largest_numbers_of_a_long_row() -> None:
+    def run(k: Kernels) -> list[Any]:
+        x = np.zeros((4, 5000), "float32")
+        x[0, [7, 1031, 4100]], x[1, 4999], x[2, [3000, 1024]] = 1, 1, np.nan
+        return [k.places_of_largest(k.to_device(x))]
+
+    same(run, {"places_of_largest"})
+
+
 @EACH_TYPE
 @given(st.sampled_from(["bool", "int64", "float32"]), st.sampled_from([(1,), (700,), (7, 5), (3, 2, 5)]))
 def test_equal_numbers(dtype: str, kind: str, shape: tuple[int, ...]) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from gpu.cuda.check import DTYPES, NARROW, case, gpu, numbers, same
+from gpu.cuda.check import DTYPES, NARROW, Case, case, gpu, numbers, results, same
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,11 +73,20 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "ema": ("ema", ["average"], {"momentum": 0.99}),
     "clip": ("clip_by_value", [], {"limit": 0.5}),
     "scale": ("scale", [], {"factor": 0.3}),
-    "mean": ("take_mean", ["total"], {"count": 3}),
+    "sum": ("add_up", [], {}),
+    "mean": ("take_mean", [], {"count": 3}),
 }
 IN_MEMORY = {"lr", "alpha", "amount", "of_mean", "of_gradient", "correction", "momentum", "factor"}
+CONSTANT = {("momentum", name) for name in ("momentum", "nesterov", "rmsprop momentum", "rmsprop both")}
 NOT_BELOW_0 = {"v", "vhat", "total", "squares", "steps", "norm"}
-ARGUMENTS = {"decay": ["p"], "ema": ["average", "p"], "clip_by_value": ["g"], "scale": ["g"], "take_mean": ["total", "count", "g"]}
+ARGUMENTS = {
+    "decay": ["p"],
+    "ema": ["average", "p"],
+    "clip_by_value": ["g"],
+    "scale": ["g"],
+    "add_up": ["total", "g"],
+    "take_mean": ["total", "out"],
+}
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30, -1e30]
 
 
@@ -92,9 +100,7 @@ def state_for(names: list[str], size: int, dtype: str) -> dict[str, Any]:
     return state
 
 
-def step(
-    name: str, size: int, dtype: str, in_memory: bool = False, special: tuple[float, ...] = ()
-) -> Callable[[Kernels], list[Any]]:
+def step(name: str, size: int, dtype: str, in_memory: bool = False, special: tuple[float, ...] = ()) -> Case:
     """Two steps of a case."""
     kernel, slots, options = CASES[name]
     state = state_for(ARGUMENTS.get(kernel, ["p", "g"]) + (slots if kernel != "ema" else []), size, dtype)
@@ -165,9 +171,8 @@ def test_a_sum_of_squares_of_float16_does_not_overflow() -> None:
     assert float(gpu.sum_of_squares(gpu.to_device(np.full(9, 200, "float16")))) == 360_000
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@given(_SIZES, st.sampled_from(["", "p", "g"]), st.booleans())
-def test_lamb(dtype: str, size: int, zero: str, in_memory: bool) -> None:
+def lamb(dtype: str, size: int, zero: str = "", in_memory: bool = True) -> Case:
+    """A step of a weight that is `zero`, or whose gradient is."""
     state = state_for(["p", "g", "m", "v"], size, dtype)
     if zero:
         state[zero][...] = 0
@@ -180,27 +185,39 @@ def test_lamb(dtype: str, size: int, zero: str, in_memory: bool) -> None:
         k.lamb(**arrays, **given, beta_1=0.9, beta_2=0.99, epsilon=1e-7)
         return [*arrays.values()]
 
-    same(run, {"lamb_averages", "lamb"})
+    return run
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(_SIZES, st.sampled_from(["", "p", "g"]), st.booleans())
+def test_lamb(dtype: str, size: int, zero: str, in_memory: bool) -> None:
+    same(lamb(dtype, size, zero, in_memory), {"lamb_averages", "lamb"})
 
 
 SHAPES = [(1,), (7,), (9001,), (1, 1), (3, 5), (65, 33), (5, 300), (300, 40), (2, 3, 4), (2, 2, 3, 5), (2, 270, 3)]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@given(st.sampled_from(SHAPES), st.booleans())
-def test_adafactor(dtype: str, shape: tuple[int, ...], in_memory: bool) -> None:
+def adafactor(dtype: str, shape: tuple[int, ...], in_memory: bool = True) -> Case:
+    """Two steps."""
     lines = [shape[:-1], (*shape[:-2], shape[-1])] if len(shape) > 1 else [(1,), (1,)]  # not used of a vector
     p, g = (numbers(seed, *shape, dtype=dtype) for seed in (0, 1))
     means = [numbers(2 + place, *line, low=0.5, dtype=dtype) for place, line in enumerate((*lines, shape))]
-    lr, new = (np.array([value]) if in_memory else value for value in (0.1, 0.3))
 
     def run(k: Kernels) -> list[Any]:
         arrays = [k.to_device(array.copy()) for array in (p, g, *means)]
+        lr, new = (np.array([value]) if in_memory else value for value in (0.1, 0.3))
         for _ in range(2):
             k.adafactor(*arrays, lr, new, 1e-30, 1e-3, 1)
         return arrays
 
-    same(run, {"adafactor_squares", "adafactor", *({"factor_rows"} if len(shape) > 1 else ())})
+    return run
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(st.sampled_from(SHAPES), st.booleans())
+def test_adafactor(dtype: str, shape: tuple[int, ...], in_memory: bool) -> None:
+    used = {"adafactor_squares", "adafactor", *({"factor_rows"} if len(shape) > 1 else ())}
+    same(adafactor(dtype, shape, in_memory), used)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -267,13 +284,30 @@ class _Recording:
     def __init__(self) -> None:
         self.numbers: dict[int, Any] = {}
         self.launches: list[str] = []
+        self._kept: list[Any] = []
 
     def launched(self, name: str, *arguments: Any) -> int:
         self.launches.append(name)
         return 0
 
     def number_at(self, value: Any) -> int:
+        self._kept.append(value)
         return self.numbers.setdefault(id(value), gpu.to_device(value)).data.ptr
+
+
+STEPS = {name: step(name, 40, "float32", True) for name in CASES}
+STEPS |= {"lamb": lamb("float32", 40), "adafactor": adafactor("float32", (3, 5)), "vector": adafactor("float32", (7,))}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_programs_read_numbers_of_the_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = results(gpu, STEPS[name])
+    monkeypatch.setattr(current, "recording", _Recording())
+    for one, other in zip(results(gpu, STEPS[name]), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    known = {float(value[0]) for value in current.recording.numbers.values()}
+    options = CASES[name][2] if name in CASES else {"lr": 0.1}
+    assert {options[key] for key in IN_MEMORY & {*options} if (key, name) not in CONSTANT} <= known
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

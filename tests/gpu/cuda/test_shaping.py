@@ -53,14 +53,19 @@ def test_what_is_copied() -> None:
     st.sampled_from([1, 3, 64, 65, 90]),
     st.sampled_from([1, 7, 40]),
     st.sampled_from(["int64", "int32"]),
+    st.booleans(),
 )
-def test_adding_along_an_axis(dtype: str, shape: list[int], axis: int, count: int, size: int, kind: str) -> None:
+def test_adding_along_an_axis(
+    dtype: str, shape: list[int], axis: int, count: int, size: int, kind: str, gaps: bool
+) -> None:
     axis %= len(shape)
     shape[axis] = count
     indices = np.random.default_rng(0).integers(-size, size, shape).astype(kind)
+    given = numbers(0, *shape, dtype=dtype)
 
     def run(k: Kernels) -> list[Any]:
-        return [k.add_along(k.to_device(numbers(0, *shape, dtype=dtype)), k.to_device(indices), size, axis)]
+        arrays = [k.to_device(np.asfortranarray(one) if gaps else one) for one in (given, indices)]
+        return [k.add_along(*arrays, size, axis)]
 
     # up to 90 numbers of size 2 are added, which the reference does one after the other, in units of the largest sum
     bound = {"float32": 2e-4, "float64": 1e-12}.get(dtype)
