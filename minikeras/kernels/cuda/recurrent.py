@@ -895,8 +895,8 @@ def _results(made: tuple[Any, ...]) -> tuple[Any, ...]:
     reference.simple_rnn,
     "gpu",
     when=(
-        lambda x, h0, kernel, recurrent_kernel, bias, mask, recurrent_mask, cell, loop: _are_taken(
-            x, (h0, kernel, recurrent_kernel, bias, recurrent_mask), mask, cell, loop
+        lambda x, kernel, recurrent_kernel, bias, mask, recurrent_mask, cell, loop: _are_taken(
+            x, (kernel, recurrent_kernel, bias, recurrent_mask), mask, cell, loop
         ),
         known_activation,
     ),
@@ -905,7 +905,7 @@ def simple_rnn(
     k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any
 ) -> tuple[Any, ...]:
     options["loop"] = partial(_forward, "simple_rnn", _numbers(options)), None
-    x = _packed(k, x, x.dtype)
+    x, h0 = (_packed(k, one, x.dtype) for one in (x, h0))
     return _results(reference.simple_rnn(k, x, h0, kernel, recurrent_kernel, bias, **options))
 
 
@@ -913,8 +913,8 @@ def simple_rnn(
     reference.lstm,
     "gpu",
     when=(
-        lambda x, h0, c0, kernel, recurrent_kernel, bias, mask, input_mask, recurrent_mask, cell, loop: _are_taken(
-            x, (h0, c0, kernel, recurrent_kernel, bias, input_mask, recurrent_mask), mask, cell, loop
+        lambda x, kernel, recurrent_kernel, bias, mask, input_mask, recurrent_mask, cell, loop: _are_taken(
+            x, (kernel, recurrent_kernel, bias, input_mask, recurrent_mask), mask, cell, loop
         ),
         known_activation,
         _known_recurrent,
@@ -924,7 +924,7 @@ def lstm(
     k: Kernels, x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any
 ) -> tuple[Any, ...]:
     options["loop"] = partial(_forward, "lstm", _numbers(options)), None
-    x = _packed(k, x, x.dtype)
+    x, h0, c0 = (_packed(k, one, x.dtype) for one in (x, h0, c0))
     return _results(reference.lstm(k, x, h0, c0, kernel, recurrent_kernel, bias, **options))
 
 
@@ -932,8 +932,8 @@ def lstm(
     reference.gru,
     "gpu",
     when=(
-        lambda x, h0, kernel, recurrent_kernel, bias, mask, input_mask, recurrent_mask, cell, loop: _are_taken(
-            x, (h0, kernel, recurrent_kernel, bias, input_mask, recurrent_mask), mask, cell, loop
+        lambda x, kernel, recurrent_kernel, bias, mask, input_mask, recurrent_mask, cell, loop: _are_taken(
+            x, (kernel, recurrent_kernel, bias, input_mask, recurrent_mask), mask, cell, loop
         ),
         known_activation,
         _known_recurrent,
@@ -942,7 +942,7 @@ def lstm(
 def gru(k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any) -> tuple[Any, ...]:
     kind = "gru" if options.get("reset_after", True) else "reset_first"
     options["loop"] = partial(_forward, kind, _numbers(options)), None
-    x = _packed(k, x, x.dtype)
+    x, h0 = (_packed(k, one, x.dtype) for one in (x, h0))
     return _results(reference.gru(k, x, h0, kernel, recurrent_kernel, bias, **options))
 
 
@@ -1011,8 +1011,8 @@ def gru_grad(
     reference.conv_lstm,
     "gpu",
     when=(
-        lambda x, h0, c0, kernel, recurrent_kernel, bias, mask, cell: _are_taken(
-            x, (h0, c0, kernel, recurrent_kernel, bias), mask, cell
+        lambda x, kernel, recurrent_kernel, bias, mask, cell: _are_taken(
+            x, (kernel, recurrent_kernel, bias), mask, cell
         ),
         known_activation,
         _known_recurrent,
@@ -1042,7 +1042,7 @@ def conv_lstm(
     order = reference.Order(backwards, return_sequences, zero_output_for_mask)
     window = reference._Window(strides, padding, dilation)
     inside = reference._recurrent_window(recurrent_kernel.shape[:-2])
-    x = _packed(k, x, x.dtype)
+    x, h0, c0 = (_packed(k, one, x.dtype) for one in (x, h0, c0))
     n, t, *image = x.shape
     z = k.conv(x.reshape(n * t, *image), kernel, bias, **window._asdict())
     lengths, f = z.shape[1:-1], z.shape[-1] // 4

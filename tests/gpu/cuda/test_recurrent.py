@@ -212,7 +212,8 @@ def test_arrays_with_gaps() -> None:
         x = k.to_device(numbers(0, 4, 5, 6))[:, :, ::2]
         mask = k.to_device(numbers(1, 5, 4) > -1).T
         weights = [k.to_device(numbers(2, 3, 16)), k.to_device(numbers(3, 4, 16, low=-0.5, high=0.5)), None]
-        h, *_, residual = k.lstm(x, None, None, *weights, mask=mask)
+        first = [k.to_device(numbers(seed, 4, 8))[:, ::2] for seed in (6, 7)]
+        h, *_, residual = k.lstm(x, *first, *weights, mask=mask)
         g_h, g_outputs = k.to_device(numbers(4, 4, 8))[:, ::2], k.to_device(numbers(5, 5, 4, 4)).swapaxes(0, 1)
         return [h, *k.lstm_grad(g_outputs, g_h, None, residual)]
 
