@@ -877,12 +877,21 @@ def _are_taken(x: Any, arrays: Any, mask: Any, *others: Any) -> bool:
     return all(one.dtype == x.dtype and one.size > 0 and one.flags.c_contiguous for one in given)
 
 
+def _weights_are_taken(x: Any, kernel: Any, recurrent_kernel: Any, bias: Any, mask: Any, cell: Any, loop: Any) -> bool:
+    return _are_taken(x, (kernel, recurrent_kernel, bias), mask, cell, loop)
+
+
 _known_recurrent = one_of("recurrent_activation", *ACTIVATIONS)
 
 
-def _numbers(options: dict[str, Any]) -> tuple[int, int]:
+def _taken(k: Kernels, kind: str, x: Any, states: tuple, options: dict[str, Any]) -> tuple[Any, ...]:
+    """Inputs and first states without gaps; the options get the loop, and masks of dropout of the inputs' type."""
     names = options.get("activation", "tanh"), options.get("recurrent_activation", "sigmoid")
-    return ACTIVATIONS[names[0]], ACTIVATIONS[names[1]]
+    options["loop"] = partial(_forward, kind, (ACTIVATIONS[names[0]], ACTIVATIONS[names[1]])), None
+    for name in ("input_mask", "recurrent_mask"):
+        if name in options:
+            options[name] = _packed(k, options[name], x.dtype)
+    return tuple(_packed(k, one, x.dtype) for one in (x, *states))
 
 
 def _results(made: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -891,58 +900,25 @@ def _results(made: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*results, None if r is None else r._replace(loop=None))
 
 
-@override(
-    reference.simple_rnn,
-    "gpu",
-    when=(
-        lambda x, kernel, recurrent_kernel, bias, mask, recurrent_mask, cell, loop: _are_taken(
-            x, (kernel, recurrent_kernel, bias, recurrent_mask), mask, cell, loop
-        ),
-        known_activation,
-    ),
-)
+@override(reference.simple_rnn, "gpu", when=(_weights_are_taken, known_activation))
 def simple_rnn(
     k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any
 ) -> tuple[Any, ...]:
-    options["loop"] = partial(_forward, "simple_rnn", _numbers(options)), None
-    x, h0 = (_packed(k, one, x.dtype) for one in (x, h0))
+    x, h0 = _taken(k, "simple_rnn", x, (h0,), options)
     return _results(reference.simple_rnn(k, x, h0, kernel, recurrent_kernel, bias, **options))
 
 
-@override(
-    reference.lstm,
-    "gpu",
-    when=(
-        lambda x, kernel, recurrent_kernel, bias, mask, input_mask, recurrent_mask, cell, loop: _are_taken(
-            x, (kernel, recurrent_kernel, bias, input_mask, recurrent_mask), mask, cell, loop
-        ),
-        known_activation,
-        _known_recurrent,
-    ),
-)
+@override(reference.lstm, "gpu", when=(_weights_are_taken, known_activation, _known_recurrent))
 def lstm(
     k: Kernels, x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any
 ) -> tuple[Any, ...]:
-    options["loop"] = partial(_forward, "lstm", _numbers(options)), None
-    x, h0, c0 = (_packed(k, one, x.dtype) for one in (x, h0, c0))
+    x, h0, c0 = _taken(k, "lstm", x, (h0, c0), options)
     return _results(reference.lstm(k, x, h0, c0, kernel, recurrent_kernel, bias, **options))
 
 
-@override(
-    reference.gru,
-    "gpu",
-    when=(
-        lambda x, kernel, recurrent_kernel, bias, mask, input_mask, recurrent_mask, cell, loop: _are_taken(
-            x, (kernel, recurrent_kernel, bias, input_mask, recurrent_mask), mask, cell, loop
-        ),
-        known_activation,
-        _known_recurrent,
-    ),
-)
+@override(reference.gru, "gpu", when=(_weights_are_taken, known_activation, _known_recurrent))
 def gru(k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any) -> tuple[Any, ...]:
-    kind = "gru" if options.get("reset_after", True) else "reset_first"
-    options["loop"] = partial(_forward, kind, _numbers(options)), None
-    x, h0 = (_packed(k, one, x.dtype) for one in (x, h0))
+    x, h0 = _taken(k, "gru" if options.get("reset_after", True) else "reset_first", x, (h0,), options)
     return _results(reference.gru(k, x, h0, kernel, recurrent_kernel, bias, **options))
 
 

@@ -208,12 +208,18 @@ def test_what_is_left_to_the_reference(kind: str) -> None:
 
 
 def test_arrays_with_gaps() -> None:
+    """And dropout of numbers of two bytes, as where those are computed with in float32."""
+
     def compute(k: Kernels) -> list[Any]:
         x = k.to_device(numbers(0, 4, 5, 6))[:, :, ::2]
         mask = k.to_device(numbers(1, 5, 4) > -1).T
         weights = [k.to_device(numbers(2, 3, 16)), k.to_device(numbers(3, 4, 16, low=-0.5, high=0.5)), None]
         first = [k.to_device(numbers(seed, 4, 8))[:, ::2] for seed in (6, 7)]
-        h, *_, residual = k.lstm(x, *first, *weights, mask=mask)
+        dropout = {
+            "recurrent_mask": k.to_device(np.repeat(factors(8, 4, 4, 4, dtype="float16"), 2, axis=2))[:, :, ::2],
+            "input_mask": k.to_device(factors(9, 4, 4, 3, dtype="float16")),
+        }
+        h, *_, residual = k.lstm(x, *first, *weights, mask=mask, **dropout)
         g_h, g_outputs = k.to_device(numbers(4, 4, 8))[:, ::2], k.to_device(numbers(5, 5, 4, 4)).swapaxes(0, 1)
         return [h, *k.lstm_grad(g_outputs, g_h, None, residual)]
 
