@@ -98,8 +98,9 @@ def _noting(function: Any, name: str, ran: set[str]) -> Any:
     code = function.__code__
     given = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     positional, keywords = given[: code.co_argcount], given[code.co_argcount :]
-    head = ", ".join((*positional, *(("*", *keywords) if keywords else ())))
-    call = ", ".join((*positional, *(f"{one}={one}" for one in keywords)))
+    options = ["**options"] if code.co_flags & 0x08 else []
+    head = ", ".join((*positional, *(("*", *keywords) if keywords else ()), *options))
+    call = ", ".join((*positional, *(f"{one}={one}" for one in keywords), *options))
     made: FunctionType = eval(f"lambda {head}: (ran.add(name), function({call}))[1]", scope)
     made.__defaults__, made.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
     made.__module__, made.__doc__, made.__annotations__ = (
