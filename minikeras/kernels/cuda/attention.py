@@ -220,12 +220,16 @@ __global__ void attention_sources_grad(
 )
 
 _THREADS, _SHARED = 128, 48 << 10
+_MANY = 1 << 28  # multiplications of numbers of two bytes, beyond which tensor cores win what traffic costs
 
 
-def _tile(steps: int, sources: int, itemsize: int) -> tuple[int, int]:
-    """The queries of a block and the bytes that it shares; (0, 0) where a row of sources is too long."""
+def _tile(query: Any, key: Any, value: Any) -> tuple[int, int]:
+    """The queries of a block and the bytes that it shares; (0, 0) where matrix products are to be used."""
+    (batch, steps, heads, depth), sources, size = query.shape, key.shape[1], value.shape[3]
+    if query.itemsize == 2 and batch * heads * steps * sources * (depth + size) > _MANY:
+        return 0, 0
     for tall in (32, 16, 8):
-        shared = (tall * ((sources | 1) + 33) + 32 * 65) * max(itemsize, 4)
+        shared = (tall * ((sources | 1) + 33) + 32 * 65) * max(query.itemsize, 4)
         if shared <= _SHARED and (tall == 8 or steps > tall // 2):
             return (tall, shared) if tall > 8 or steps <= 8 else (0, 0)
     return 0, 0
@@ -347,7 +351,7 @@ def attention(
     shape, zero_empty = (batch, heads, steps, sources), zero_empty and (mask is not None or causal)
     masked, kept = _masked(k, mask, causal, shape), (keep, float(keep_scale))
     y = k.empty((batch, steps, heads, size), query.dtype)
-    tall, shared = _tile(steps, sources, query.itemsize)
+    tall, shared = _tile(query, key, value)
     if tall:
         weights = k.empty(shape, query.dtype) if wants_weights else None
         arrays = (*_placed(k, query), *_placed(k, key), *_placed(k, value), y)
@@ -381,7 +385,7 @@ def attention_grad(
     masked, kept = _masked(k, mask, causal, shape), (keep, float(keep_scale))
     gradients = [k.empty(one.shape, dtype) for one in (query, key, value)]
     g_query, g_key, g_value = gradients
-    tall, shared = _tile(steps, sources, query.itemsize)
+    tall, shared = _tile(query, key, value)
     if tall:
         g_scores, placed, rows = k.empty(shape, dtype), _placed(k, g), _placed(k, query)
         arrays = (*placed, *_placed(k, value), *_placed(k, key), g_query)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from minikeras.kernels.cuda.activation import ACTIVATIONS, known_activation
 from minikeras.kernels.cuda.launch import FLOATS, THREADS, Source, contiguous_numbers, each, launch
@@ -399,18 +399,34 @@ _LOOPS = Source(
   const T* g_h, const T* g_c, T* g_h0, T* g_c0, T* g_gates, T* g_products, const T* factors, whole drops, \\
   const T* last, whole activation, whole recurrent
 
-// the weights, in shared memory where they are held there; the next barrier is the caller's
-__device__ const T* weights_of(const T* weights, T* room, int size, whole held) {
-  if (!held) return weights;
-  for (int i = threadIdx.y * blockDim.x + threadIdx.x; i < size; i += blockDim.x * blockDim.y) room[i] = weights[i];
-  return room;
-}
-// adds the product of a row and a column of the weights, whose rows have so many columns
+// Does something with the weights `w`, in two versions: the compiler knows in which memory they lie.
+#define WITH_WEIGHTS(...) \\
+  if (held) { \\
+    const T* w = own; \\
+    __VA_ARGS__; \\
+  } else { \\
+    const T* w = weights; \\
+    __VA_ARGS__; \\
+  }
+// the product of a row and a column of the weights, whose rows have so many columns
 __device__ __forceinline__ A row_product(const A* row, const T* weights, int count, int columns) {
   A sum = 0;
 #pragma unroll 4
   for (int i = 0; i < count; ++i) sum += row[i] * A(weights[i * columns]);
   return sum;
+}
+// those of all gates, which lie beside each other; where other numbers enter each, these lie so far apart
+template <int GATES>
+__device__ __forceinline__ void gate_products(A* p, const A* row, int apart, const T* weights, int count) {
+  if (apart == 0) {
+#pragma unroll 4
+    for (int m = 0; m < count; ++m)
+      for (int i = 0; i < GATES; ++i) p[i] += row[m] * A(weights[m * GATES * count + i * count]);
+  } else {
+#pragma unroll 2
+    for (int m = 0; m < count; ++m)
+      for (int i = 0; i < GATES; ++i) p[i] += row[i * apart + m] * A(weights[m * GATES * count + i * count]);
+  }
 }
 #define BEGIN_LOOP(Kind, rows_of_memory) \\
   extern __shared__ double memory[]; \\
@@ -419,7 +435,9 @@ __device__ __forceinline__ A row_product(const A* row, const T* weights, int cou
   bool here = sample < samples; \\
   By by = {(int)activation, (int)recurrent}; \\
   A* rooms = (A*)memory; \\
-  const T* w = weights_of(weights, (T*)(rooms + (rows_of_memory) * rows * u), columns * u, held);
+  T* own = (T*)(rooms + (rows_of_memory) * rows * u); \\
+  if (held) \\
+    for (int i = threadIdx.y * u + unit; i < columns * u; i += rows * u) own[i] = weights[i];
 
 // keeps and shows what a step has made; `new_h` and `new_c` are the states if it counts
 #define END_STEP(Kind) \\
@@ -464,15 +482,7 @@ template <class Kind> __device__ __forceinline__ void loop(LOOP) {
     __syncthreads();
     if (here) {
       const A* row = entering + threadIdx.y * u;
-      if (copies == 1) {
-#pragma unroll 4
-        for (int m = 0; m < u; ++m)
-          for (int i = 0; i < Kind::GATES; ++i) p[i] += row[m] * A(w[m * columns + i * u + unit]);
-      } else {
-#pragma unroll 2
-        for (int m = 0; m < u; ++m)
-          for (int i = 0; i < Kind::GATES; ++i) p[i] += row[i * rows * u + m] * A(w[m * columns + i * u + unit]);
-      }
+      WITH_WEIGHTS(gate_products<Kind::GATES>(p, row, copies == 1 ? 0 : rows * u, w + unit, u))
       for (int i = 0; i < Kind::GATES; ++i) p[i] += added[i];
       Kind::forward(z, p, new_h, new_c, extra, by);
       END_STEP(Kind)
@@ -506,15 +516,17 @@ __global__ void reset_first_loop(LOOP) {
     __syncthreads();
     if (here) {
       const A* row = rooms + threadIdx.y * u;
-      for (int i = 0; i < 2; ++i)
-        p[i] = row_product(row + (copies > 1 ? i * rows * u : 0), w + i * u + unit, u, columns);
+      WITH_WEIGHTS(for (int i = 0; i < 2; ++i) p[i] = row_product(
+                       row + (copies > 1 ? i * rows * u : 0), w + i * u + unit, u, columns))
       ResetFirst::gates(z, p, by);
       extra = A(T(z[1] * (state * last_factor)));
       resets[unit] = extra;
     }
     __syncthreads();
     if (here) {
-      ResetFirst::forward(z, row_product(resets, w + 2 * u + unit, u, columns), new_h, by);
+      A product = 0;
+      WITH_WEIGHTS(product = row_product(resets, w + 2 * u + unit, u, columns))
+      ResetFirst::forward(z, product, new_h, by);
       END_STEP(ResetFirst)
     }
   }
@@ -571,8 +583,8 @@ template <class Kind> __device__ __forceinline__ void loop_grad(LOOP_GRAD) {
     __syncthreads();
     if (counted) {
       at_h = straight;
-      for (int i = 0; i < Kind::GATES; ++i)
-        at_h += row_product(products + i * u, w + i * u * u + unit, u, u) * factor[i];
+      WITH_WEIGHTS(for (int i = 0; i < Kind::GATES; ++i) at_h +=
+                   row_product(products + i * u, w + i * u * u + unit, u, u) * factor[i])
     }
     A* other = products;
     products = next;
@@ -598,7 +610,8 @@ __global__ void reset_first_loop_grad(LOOP_GRAD) {
     products[2 * u + unit] = g[2];
     __syncthreads();
     if (counted) {
-      A at_reset = row_product(products + 2 * u, w + 2 * u * u + unit, u, u);
+      A at_reset = 0;
+      WITH_WEIGHTS(at_reset = row_product(products + 2 * u, w + 2 * u * u + unit, u, u))
       g[1] = ResetFirst::backward(z, before * last_factor, at_reset, by);
       straight += at_reset * z[1] * last_factor;
     }
@@ -609,7 +622,8 @@ __global__ void reset_first_loop_grad(LOOP_GRAD) {
     __syncthreads();
     if (counted) {
       at_h = straight;
-      for (int i = 0; i < 2; ++i) at_h += row_product(products + i * u, w + i * u * u + unit, u, u) * factor[i];
+      WITH_WEIGHTS(for (int i = 0; i < 2; ++i) at_h +=
+                   row_product(products + i * u, w + i * u * u + unit, u, u) * factor[i])
     }
   }
   END_LOOP_GRAD
@@ -619,9 +633,9 @@ __global__ void reset_first_loop_grad(LOOP_GRAD) {
 )
 
 _HELD = 48 << 10  # bytes of shared memory of a block
-_CACHED = 64 << 10  # of weights that are read at every step
+_CACHED = 128 << 10  # of weights that are read at every step
 _TOGETHER = 128  # threads of a block, where a sample has fewer units
-_OF_ONE_KERNEL = 1 << 25  # multiplications of a step, beyond which products of their own are faster
+_OF_ONE_KERNEL = 1 << 24  # multiplications of a step, beyond which products of their own are faster
 
 
 def _takes_all_steps(samples: int, units: int, gates: int, itemsize: int) -> bool:
@@ -850,11 +864,6 @@ def _walk_back(
     launch(k, _CELLS, "end_grad", steps.dtype, each(total), THREADS, end)
 
 
-def _loop(kind: str, k: Kernels, activation: str | None, recurrent_activation: str | None = None) -> Any:
-    numbers = ACTIVATIONS[activation], ACTIVATIONS[recurrent_activation]
-    return partial(_forward, kind, numbers), partial(_backward, kind, numbers, k)
-
-
 # ---- overrides -------------------------------------------------------------------------------------------------------
 
 
@@ -868,80 +877,118 @@ def _are_taken(x: Any, arrays: Any, mask: Any, *others: Any) -> bool:
     return all(one.dtype == x.dtype and one.size > 0 and one.flags.c_contiguous for one in given)
 
 
-@override(
-    reference.simple_rnn,
-    "gpu",
-    when=(
-        lambda x, h0, kernel, recurrent_kernel, bias, mask, recurrent_mask, cell, loop: _are_taken(
-            x, (h0, kernel, recurrent_kernel, bias, recurrent_mask), mask, cell, loop
-        ),
-        known_activation,
-    ),
-)
-def simple_rnn(
-    k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any
-) -> tuple[Any, ...]:
-    options["loop"] = _loop("simple_rnn", k, options.get("activation", "tanh"))
-    return reference.simple_rnn(k, _packed(k, x, x.dtype), h0, kernel, recurrent_kernel, bias, **options)
+def _weights_are_taken(x: Any, kernel: Any, recurrent_kernel: Any, bias: Any, mask: Any, cell: Any, loop: Any) -> bool:
+    return _are_taken(x, (kernel, recurrent_kernel, bias), mask, cell, loop)
 
 
 _known_recurrent = one_of("recurrent_activation", *ACTIVATIONS)
 
 
-@override(
-    reference.lstm,
-    "gpu",
-    when=(
-        lambda x, h0, c0, kernel, recurrent_kernel, bias, mask, input_mask, recurrent_mask, cell, loop: _are_taken(
-            x, (h0, c0, kernel, recurrent_kernel, bias, input_mask, recurrent_mask), mask, cell, loop
-        ),
-        known_activation,
-        _known_recurrent,
-    ),
-)
+def _taken(k: Kernels, kind: str, x: Any, states: tuple, options: dict[str, Any]) -> tuple[Any, ...]:
+    """Inputs and first states without gaps; the options get the loop, and masks of dropout of the inputs' type."""
+    names = options.get("activation", "tanh"), options.get("recurrent_activation", "sigmoid")
+    options["loop"] = partial(_forward, kind, (ACTIVATIONS[names[0]], ACTIVATIONS[names[1]])), None
+    for name in ("input_mask", "recurrent_mask"):
+        if name in options:
+            options[name] = _packed(k, options[name], x.dtype)
+    return tuple(_packed(k, one, x.dtype) for one in (x, *states))
+
+
+def _results(made: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Results whose residual any backward pass can read: the reference's, or ours."""
+    *results, r = made
+    return (*results, None if r is None else r._replace(loop=None))
+
+
+@override(reference.simple_rnn, "gpu", when=(_weights_are_taken, known_activation))
+def simple_rnn(
+    k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any
+) -> tuple[Any, ...]:
+    x, h0 = _taken(k, "simple_rnn", x, (h0,), options)
+    return _results(reference.simple_rnn(k, x, h0, kernel, recurrent_kernel, bias, **options))
+
+
+@override(reference.lstm, "gpu", when=(_weights_are_taken, known_activation, _known_recurrent))
 def lstm(
     k: Kernels, x: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any
 ) -> tuple[Any, ...]:
-    options["loop"] = _loop("lstm", k, *_activations(options))
-    return reference.lstm(k, _packed(k, x, x.dtype), h0, c0, kernel, recurrent_kernel, bias, **options)
+    x, h0, c0 = _taken(k, "lstm", x, (h0, c0), options)
+    return _results(reference.lstm(k, x, h0, c0, kernel, recurrent_kernel, bias, **options))
 
 
-@override(
-    reference.gru,
-    "gpu",
-    when=(
-        lambda x, h0, kernel, recurrent_kernel, bias, mask, input_mask, recurrent_mask, cell, loop: _are_taken(
-            x, (h0, kernel, recurrent_kernel, bias, input_mask, recurrent_mask), mask, cell, loop
-        ),
-        known_activation,
-        _known_recurrent,
-    ),
-)
+@override(reference.gru, "gpu", when=(_weights_are_taken, known_activation, _known_recurrent))
 def gru(k: Kernels, x: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, **options: Any) -> tuple[Any, ...]:
-    kind = "gru" if options.get("reset_after", True) else "reset_first"
-    options["loop"] = _loop(kind, k, *_activations(options))
-    return reference.gru(k, _packed(k, x, x.dtype), h0, kernel, recurrent_kernel, bias, **options)
+    x, h0 = _taken(k, "gru" if options.get("reset_after", True) else "reset_first", x, (h0,), options)
+    return _results(reference.gru(k, x, h0, kernel, recurrent_kernel, bias, **options))
 
 
-def _activations(options: dict[str, Any]) -> tuple[Any, Any]:
-    return options.get("activation", "tanh"), options.get("recurrent_activation", "sigmoid")
+_KINDS = {
+    reference._simple_cell: "simple_rnn", reference._lstm_cell: "lstm", reference._gru_cell: "gru",
+    reference._reset_first_cell: "reset_first",
+}  # fmt: skip
+
+
+def _cell_of(r: Any) -> tuple[str, tuple[int, int]] | None:
+    """The kind of a residual's cell and its activations by their numbers; None where one is a user's own."""
+    cell = r.cell[0]
+    kind = _KINDS.get(cell.func) if isinstance(cell, partial) else None
+    if kind is None:
+        return None
+    activation, recurrent = (cell.args[1], None) if kind == "simple_rnn" else cell.args[0][1:]
+    known = activation in ACTIVATIONS and recurrent in ACTIVATIONS
+    return (kind, (ACTIVATIONS[activation], ACTIVATIONS[recurrent])) if known else None
+
+
+def _is_taken_back(residual: Any) -> bool:
+    """Whether steps may be taken back here."""
+    r = residual
+    arrays = (r.kernel, r.recurrent_kernel, r.bias, r.input_mask, r.recurrent_mask, *r.saved)
+    return _cell_of(r) is not None and _are_taken(r.x, arrays, r.mask, r.loop)
+
+
+def _steps_back(k: Kernels, r: Any) -> Any:
+    """A residual whose steps are taken back here."""
+    cell = _cell_of(r)
+    assert cell is not None
+    return r._replace(loop=(None, partial(_backward, *cell, k)))
+
+
+@override(reference.simple_rnn_grad, "gpu", when=_is_taken_back)
+def simple_rnn_grad(
+    k: Kernels, g_outputs: Any, g_h: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None, None)
+) -> tuple[Any, ...]:
+    return reference.simple_rnn_grad(k, g_outputs, g_h, _steps_back(k, residual), needs_x, outs)
+
+
+@override(reference.lstm_grad, "gpu", when=_is_taken_back)
+def lstm_grad(
+    k: Kernels,
+    g_outputs: Any,
+    g_h: Any,
+    g_c: Any,
+    residual: Any,
+    needs_x: bool = True,
+    outs: tuple = (None, None, None),
+) -> tuple[Any, ...]:
+    return reference.lstm_grad(k, g_outputs, g_h, g_c, _steps_back(k, residual), needs_x, outs)
+
+
+@override(reference.gru_grad, "gpu", when=_is_taken_back)
+def gru_grad(
+    k: Kernels, g_outputs: Any, g_h: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None, None)
+) -> tuple[Any, ...]:
+    return reference.gru_grad(k, g_outputs, g_h, _steps_back(k, residual), needs_x, outs)
 
 
 # ---- LSTM whose products are convolutions ----------------------------------------------------------------------------
-
-
-class _Taken(NamedTuple):
-    """In place of a loop: what says that the steps were taken here."""
-
-    numbers: tuple[int, int]
 
 
 @override(
     reference.conv_lstm,
     "gpu",
     when=(
-        lambda x, h0, c0, kernel, recurrent_kernel, bias, mask, cell: _are_taken(
-            x, (h0, c0, kernel, recurrent_kernel, bias), mask, cell
+        lambda x, kernel, recurrent_kernel, bias, mask, cell: _are_taken(
+            x, (kernel, recurrent_kernel, bias), mask, cell
         ),
         known_activation,
         _known_recurrent,
@@ -971,7 +1018,7 @@ def conv_lstm(
     order = reference.Order(backwards, return_sequences, zero_output_for_mask)
     window = reference._Window(strides, padding, dilation)
     inside = reference._recurrent_window(recurrent_kernel.shape[:-2])
-    x = _packed(k, x, x.dtype)
+    x, h0, c0 = (_packed(k, one, x.dtype) for one in (x, h0, c0))
     n, t, *image = x.shape
     z = k.conv(x.reshape(n * t, *image), kernel, bias, **window._asdict())
     lengths, f = z.shape[1:-1], z.shape[-1] // 4
@@ -991,13 +1038,12 @@ def conv_lstm(
     if not with_residual:
         return (*results, None)
     saved = (*histories, gates, squashed)
-    residual = reference._Residual(
-        *(x, kernel, recurrent_kernel, bias, mask, None, None, None, _Taken(numbers), order, saved)
-    )
+    cell = reference._made_cell(reference._lstm_cell, reference._lstm_cell_grad, k, activation, recurrent_activation)
+    residual = reference._Residual(*(x, kernel, recurrent_kernel, bias, mask, None, None, cell, None, order, saved))
     return (*results, (residual, window))
 
 
-@override(reference.conv_lstm_grad, "gpu", when=lambda residual: isinstance(residual[0].loop, _Taken))
+@override(reference.conv_lstm_grad, "gpu", when=lambda residual: _is_taken_back(residual[0]))
 def conv_lstm_grad(
     k: Kernels,
     g_outputs: Any,
@@ -1017,7 +1063,9 @@ def conv_lstm_grad(
     turned = k.empty((*size, 4 * f, f), gates.dtype)
     turned[...] = k.xp.flip(r.recurrent_kernel, tuple(range(len(size)))).swapaxes(-1, -2)
     reverse = {**inside, "padding": tuple((after, before) for before, after in inside["padding"])}
-    steps = _Steps(k, "lstm", r.loop.numbers, gates, r.mask, None, r.order)
+    cell = _cell_of(r)
+    assert cell is not None
+    steps = _Steps(k, *cell, gates, r.mask, None, r.order)
     g_gates, g_product = k.empty(gates.shape, gates.dtype), k.empty((n, *lengths, 4 * f), gates.dtype)
     g_h0, g_c0, through = (k.empty((n, places * f), gates.dtype) for _ in range(3))
     g_image = through.reshape(n, *lengths, f)

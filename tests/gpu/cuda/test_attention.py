@@ -95,18 +95,24 @@ def test_attention(dtype: str, long: bool, sizes: Any, **options: Any) -> None:
         )  # fmt: skip
 
 
+def tile(steps: int, sources: int, dtype: str = "float32", batch: int = 1) -> int:
+    """The queries of a block, 0 where there are matrix products."""
+    query, key = (np.broadcast_to(np.ones((), dtype), (batch, length, 8, 64)) for length in (steps, sources))
+    return override._tile(query, key, key)[0]
+
+
 def test_tiles_by_the_length_of_rows() -> None:
-    assert override._tile(64, 256, 4)[0] == 32
-    assert override._tile(64, 256, 8)[0] == override._tile(64, 256, 2)[0] - 32 == 0
-    assert override._tile(64, 512, 4)[0] == override._tile(16, 20, 4)[0] == 16
-    assert override._tile(8, 1000, 4)[0] == override._tile(1, 20, 4)[0] == 8
-    assert override._tile(64, 1000, 4) == (0, 0)
+    assert tile(64, 256) == 32 == tile(64, 256, "float16")
+    assert tile(64, 512) == tile(16, 20) == tile(64, 200, "float64") == 16
+    assert tile(8, 1000) == tile(1, 20) == 8
+    assert tile(64, 1000) == tile(64, 256, "float64") == 0
+    assert tile(64, 256, "float16", 64) == 0 != tile(64, 256, "float32", 64)
 
 
 @pytest.mark.parametrize(("steps", "sources"), [(33, 290), (17, 290), (9, 600), (3, 650)])
 @pytest.mark.parametrize("causal", [False, True])
 def test_each_tile(steps: int, sources: int, causal: bool) -> None:
-    assert override._tile(steps, sources, 4)[0]
+    assert tile(steps, sources)
     near = {"rtol": NEAR["float32"], "atol": NEAR["float32"]}
     same(lambda k: run(k, 1, steps, sources, 2, 1, 33, 3, causal=causal, dropped=True), {"attention"}, **near)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from gpu import host
 from gpu.cuda.check import DTYPES, case, numbers, results, same
 from gpu.cuda.check import gpu as table
 from hypothesis import given
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from minikeras.kernels import Kernels
 from minikeras.kernels.cuda import recurrent as override
+from minikeras.kernels.reference import recurrent as written
 
 GATES = override._GATES
 ACTIVATIONS = st.sampled_from([("tanh", "sigmoid"), ("softsign", "hard_sigmoid"), (None, "sigmoid")])
@@ -120,10 +123,10 @@ def test_weights_that_are_read_through_the_cache(kind: str, dropped: str) -> Non
 
 
 def test_what_the_shape_chooses() -> None:
-    assert override._takes_all_steps(32, 64, 4, 4)
-    assert not override._takes_all_steps(32, 65, 4, 4)
-    assert override._takes_all_steps(32, 90, 4, 2)
-    assert not override._takes_all_steps(4096, 64, 4, 4)
+    assert override._takes_all_steps(32, 90, 4, 4)
+    assert not override._takes_all_steps(32, 91, 4, 4)
+    assert override._takes_all_steps(32, 128, 4, 2)
+    assert not override._takes_all_steps(2048, 64, 4, 4)
     assert not override._takes_all_steps(1, 300, 1, 0)
 
 
@@ -171,6 +174,33 @@ def test_a_step_that_is_not_a_number_stays_in_its_row_and_masked_ones_nowhere(ki
         np.testing.assert_array_equal(other, wanted)
 
 
+class Half:
+    """A table whose forward kernels, or whose backward ones, are the reference's."""
+
+    def __init__(self, backward: bool):
+        self.backward, self.to_device, self.to_host, self.empty = backward, table.to_device, table.to_host, table.empty
+
+    def __getattr__(self, name: str) -> Any:
+        plain = name.endswith("_grad") == self.backward
+        return partial(getattr(written, name), table) if plain else getattr(table, name)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_either_way_may_be_the_references(backward: bool, masked: bool) -> None:
+    half: Any = Half(backward)
+    order = {"backwards": True, "return_sequences": True, "zero_output_for_mask": False}
+    sizes = (2, 3, (4,), 2, 3, "float32", masked, True, True, 1, 0, True, False, ("tanh", "sigmoid"))
+    cases = [partial(run, kind=kind, n=3, t=4, d=2, u=5, masked=masked, dropped="yes") for kind in GATES]
+    for compute in [*cases, lambda k: convolutional(k, *sizes, **order)]:
+        host.launched.clear()
+        found = results(half, compute)
+        assert any(name.endswith(("cell", "loop")) for name in host.launched) == backward
+        assert any(name.endswith(("cell_grad", "loop_grad")) for name in host.launched) != backward
+        for one, wanted in zip(found, results(table, compute), strict=True):
+            assert (one is wanted is None) or np.allclose(one, wanted, **FLOAT)
+
+
 @pytest.mark.parametrize("kind", GATES)
 def test_what_is_left_to_the_reference(kind: str) -> None:
     same(lambda k: run(k, kind, 0, 2, 3, 2, states=False), set(), **FLOAT)
@@ -178,11 +208,18 @@ def test_what_is_left_to_the_reference(kind: str) -> None:
 
 
 def test_arrays_with_gaps() -> None:
+    """And dropout of numbers of two bytes, as where those are computed with in float32."""
+
     def compute(k: Kernels) -> list[Any]:
         x = k.to_device(numbers(0, 4, 5, 6))[:, :, ::2]
         mask = k.to_device(numbers(1, 5, 4) > -1).T
         weights = [k.to_device(numbers(2, 3, 16)), k.to_device(numbers(3, 4, 16, low=-0.5, high=0.5)), None]
-        h, *_, residual = k.lstm(x, None, None, *weights, mask=mask)
+        first = [k.to_device(numbers(seed, 4, 8))[:, ::2] for seed in (6, 7)]
+        dropout = {
+            "recurrent_mask": k.to_device(np.repeat(factors(8, 4, 4, 4, dtype="float16"), 2, axis=2))[:, :, ::2],
+            "input_mask": k.to_device(factors(9, 4, 4, 3, dtype="float16")),
+        }
+        h, *_, residual = k.lstm(x, *first, *weights, mask=mask, **dropout)
         g_h, g_outputs = k.to_device(numbers(4, 4, 8))[:, ::2], k.to_device(numbers(5, 5, 4, 4)).swapaxes(0, 1)
         return [h, *k.lstm_grad(g_outputs, g_h, None, residual)]
 
