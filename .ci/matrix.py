@@ -106,7 +106,8 @@ def install(python: Python, which: str, folder: Path) -> str:
     """Make a virtual environment of it; what pip said where it has no wheels, else nothing."""
     subprocess.run([python.path, "-m", "venv", "--clear", folder], check=True)
     for chosen in choices(python, which):
-        command = [folder / "bin" / "pip", "install", "--quiet", "--only-binary", ":all:", ".[test]", *chosen]
+        pip_install = [folder / "bin" / "pip", "install", "--quiet", "--no-compile", "--only-binary", ":all:"]
+        command = [*pip_install, ".[test]", *chosen]  # most of what is installed is never imported
         pip = subprocess.run(command, capture_output=True, text=True)
         if pip.returncode == 0:
             return ""
