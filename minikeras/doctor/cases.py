@@ -269,6 +269,7 @@ def _random(b: Bench) -> list[Any]:
 def _recurrences(b: Bench) -> list[Any]:
     n, t, d, u = 3, 4, 5, 2
     found: list[Any] = []
+    results: list[Any]
     for mask, recurrent_mask in ((None, None), (b.mask(n, t), b.array(n, u))):
         x, h, c, g = b.array(n, t, d), b.array(n, u), b.array(n, u), b.array(n, t, u)
         options = {"mask": mask, "recurrent_mask": recurrent_mask}

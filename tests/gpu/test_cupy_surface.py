@@ -208,13 +208,13 @@ def test_layers(name: str, arguments: dict[str, Any], shape: Any) -> None:
         exact = _layer_run(name, arguments, shape, dtype="float64")
     # in float32 gradients that cancel, or come from saturated weights, have few digits, in whatever order they are
     # summed: ours are to be as near to the exact ones as NumPy's
+    if not np.allclose(expected[0], exact[0], rtol=0.01, atol=0.01):  # float64 draws other random numbers
+        exact = expected
     for ours, theirs, wanted in zip(found, expected, exact, strict=True):
         assert (ours is None) == (theirs is None)
         if ours is not None:
             assert ours.dtype == theirs.dtype
-            off, size = (np.max(np.abs(one), initial=0.0) for one in (theirs - wanted, wanted))
-            if off > 0.01 * size:  # float64 draws other random numbers
-                wanted, off = theirs, 0.0
+            off = np.max(np.abs(theirs - wanted), initial=0.0)
             np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=1e-6 + 4 * off)
 
 

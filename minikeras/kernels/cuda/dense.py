@@ -114,9 +114,11 @@ def matmul(k: Kernels, a: Any, b: Any) -> Any:
     if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous:  # one product of all rows
         rows = a.reshape(-1, a.shape[-1])
         return k.gemm(rows, b).reshape(*a.shape[:-1], b.shape[-1])
-    spread = [x if x.shape[:-2] in (lead, ()) else k.xp.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (a, b)]
+    first, second = (
+        x if x.shape[:-2] in (lead, ()) else k.xp.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (a, b)
+    )
     out = k.empty((*lead, a.shape[-2], b.shape[-1]), a.dtype)
-    return out if _product(k, *spread, out) else k.xp.matmul(a, b)
+    return out if _product(k, first, second, out) else k.xp.matmul(a, b)
 
 
 def _broadcast(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...] | None:
