@@ -634,7 +634,7 @@ __global__ void reset_first_loop_grad(LOOP_GRAD) {
 
 _HELD = 48 << 10  # bytes of shared memory of a block
 _CACHED = 128 << 10  # of weights that are read at every step
-_TOGETHER = 128  # threads of a block, where a sample has fewer units
+_TOGETHER = 64  # threads of a block, where a sample has fewer units
 _OF_ONE_KERNEL = 1 << 24  # multiplications of a step, beyond which products of their own are faster
 
 
