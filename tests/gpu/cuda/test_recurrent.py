@@ -335,7 +335,7 @@ def rows(k: Kernels) -> list[Any]:
     k.copy_rows(y, x[:, 1])
     k.add_rows(y, x[:, 2])
     factors = k.dropout_factors(k.to_device(numbers(2, 4, 5) > 0), 1.25, x.dtype)
-    return [x, factors, k.drop_steps(x, factors)]
+    return [x, factors, k.drop_steps(x, factors), *run(k, "gru", 3, 3, 2, 5, dropped="by gate")]
 
 
 @case(override._CELLS)
