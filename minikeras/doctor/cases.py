@@ -309,11 +309,43 @@ def answers(b: Bench) -> list[Any]:
     return [b.filled((1,), x.dtype, float(one)) for one in finite]
 
 
+def _other_ways(b: Bench) -> list[Any]:
+    """What a device does in another way where arguments are longer, or have other shapes."""
+    x, n = b.array(6, 5), 9001  # more than one block adds up
+    found = [b.binary_cross_entropy_grad(b.array(6, 5), x, b.array(6, 5, low=0))]
+    found += [b.extreme(x, 1, largest=False), b.add_along(b.array(3, 70), b.integers(7, 3, 70), 7, 1)]
+    for values, weights in ((b.array(6), None), (b.array(n), b.array(n, low=0))):
+        total, count = b.xp.zeros((), "float32"), b.xp.zeros((), "float32")
+        b.add_to_mean(total, count, values, weights, 0.5, 6.0)
+        found += [total, count, *b.weighted_total(values, weights, 0.3)]
+    inputs = b.array(1, 2, 1, 3), b.array(1, 3100, 1, 3), b.array(1, 3100, 1, 2)  # longer than a block can hold
+    y, weights = b.attention(*inputs, 0.5, None, False, None, 1.0, False)
+    found += [y, *b.attention_grad(b.array(*y.shape), *inputs, weights, 0.5, None, False, None, 1.0, weights)]
+    counts = [b.xp.zeros(2, "float32") for _ in range(3)]
+    b.add_confusion((*counts, None), b.mask(n, 1).astype(b.dtype), b.array(n, 1), None, None, (0.3, 0.6))
+    return [*found, *counts]
+
+
+def _wide_recurrences(b: Bench) -> list[Any]:
+    """More units than a block has threads: a product for each step."""
+    n, t, d, u = 2, 2, 3, 260
+    x, h, g = b.array(n, t, d), b.array(n, u), b.array(n, t, u)
+    small = lambda *shape: b.array(*shape, low=-0.1, high=0.1)
+    *found, residual = b.simple_rnn(x, h, small(d, u), small(u, u), small(u))
+    found += b.simple_rnn_grad(g, None, residual)
+    *results, residual = b.lstm(x, h, h, small(d, 4 * u), small(u, 4 * u), small(4 * u))
+    found += [*results, *b.lstm_grad(g, h, None, residual)]
+    for reset_after, bias in ((True, small(2, 3 * u)), (False, small(3 * u))):
+        *results, residual = b.gru(x, h, small(d, 3 * u), small(u, 3 * u), bias, reset_after=reset_after)
+        found += [*results, *b.gru_grad(g, h, residual)]
+    return found
+
+
 KERNELS: list[Callable[[Bench], list[Any]]] = [
     _sums, _activations, _curves, _arithmetic, _row_losses, _matches, _products,
     _convolutions, _pools, _normalisations, _losses, _embeddings, _batches, _pictures,
     _resamplings,
-    _steps, _random, _recurrences, _attentions, answers,
+    _steps, _random, _recurrences, _attentions, answers, _other_ways, _wide_recurrences,
 ]  # fmt: skip
 
 
@@ -377,6 +409,12 @@ def _usual_convolutions(b: Bench) -> list[Any]:
         found += [y, b.conv_input_grad(g, kernel, x.shape, groups=1, **geometry)]
         found.append(b.conv_kernel_grad(x, g, kernel.shape, groups=1, **geometry))
         if stride == 1 and width == 3:
+            if b.large:  # so much that columns and a library's product may pay
+                deep, of_deep = b.array(16, 28, 28, 128), b.array(3, 3, 128, 128)
+                y = b.conv(deep, of_deep, groups=1, **geometry)
+                g = b.array(*y.shape)
+                found += [y, b.conv_input_grad(g, of_deep, deep.shape, groups=1, **geometry)]
+                found.append(b.conv_kernel_grad(deep, g, of_deep.shape, groups=1, **geometry))
             kernel = b.array(3, 3, inner, 1)
             y = b.depthwise_conv(x, kernel, b.array(inner), activation="relu6", **geometry)
             g = b.array(*y.shape)

@@ -66,6 +66,11 @@ def machine_code_is_there() -> bool:
     return (not asked and find_spec("llvmlite") is not None) or _archive.found() is not None
 
 
+def turned_off(name: str) -> str | None:
+    """Why a kernel, or `"graphs"`, is turned off on the GPU in use; None where it is not."""
+    return _turned_off.reason(name) if _active_device == "gpu" else None
+
+
 def _limit_memory() -> None:
     """Let CuPy's pool take no more than was asked for; where nothing was, what CuPy's own variable says stays."""
     global _limited

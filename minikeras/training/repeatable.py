@@ -85,6 +85,8 @@ def obstacle(model: Any, kind: str, built_in: type) -> str | None:
     """Why steps of a kind are not recorded for this model, as the end of a sentence; None if they may be."""
     if k.active_device() == "numpy":
         return "NumPy computes everything, which has no programs"
+    if (why := k.turned_off("graphs")) is not None:
+        return f"graphs are turned off on this GPU, because it {why}"
     if model.run_eagerly or model.jit_compile is False:
         return "the model is compiled with " + ("run_eagerly=True" if model.run_eagerly else "jit_compile=False")
     own = {"train": _OF_TRAINING, "test": _OF_TESTS, "predict": ("predict_step",)}[kind]

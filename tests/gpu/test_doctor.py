@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gpu import recorder
+from gpu import recorder, spoilt
 
 from minikeras.doctor import examination
 from minikeras.doctor.cases import KERNELS, LARGE
@@ -17,14 +17,13 @@ from minikeras.doctor.trainings import CLASSES, SIGN, Trained, Training, cnn, ls
 from minikeras.kernels import table
 from minikeras.kernels.comparison import Compared, Watched
 from minikeras.kernels.cpu.compiler import store
-from minikeras.kernels.cuda import activation, launch, turned_off
+from minikeras.kernels.cuda import turned_off
 
 SMALL = [
     Training("W1", lambda: mlp(8), CLASSES, (784,), 0, 32, 32),
     Training("W3", lambda: cnn(2), CLASSES, (28, 28, 1), 0, 8, 8),
     Training("W5", lambda: lstm(8), SIGN, (80,), 20_000, 4, 4),
 ]
-RIGHT, WRONG = "y[i] = activated(x[i], activation)", "y[i] = activated(x[i], activation) * T(1.1f)"
 xp = recorder._module
 
 
@@ -53,20 +52,21 @@ def examined(trainings: Any = ()) -> tuple[int, list[str]]:
     return status, lines
 
 
-def spoil(monkeypatch: pytest.MonkeyPatch, source: launch.Source, right: str, wrong: str) -> None:
-    assert right in source.own
-    monkeypatch.setattr(source, "code", source.code.replace(right, wrong))
-    monkeypatch.setattr(source, "_functions", {})
+# of products that pay only for what would take the stand-in minutes; the doctor's large cases run them on a device
+LARGE_ONLY = {"add_columns", "gather_columns"}
 
 
-def test_a_device_that_computes_what_it_should() -> None:
+def test_a_device_that_computes_what_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(examination.TYPES, "gpu", ("float32", "bfloat16"))
     status, lines = examined(SMALL)
     text = "\n".join(lines)
     assert status == 0, text
     assert "GPU: Stand-in, compute capability 9.0" in text and "driver for CUDA 12.8, runtime 13.0" in text
     assert lines[-1].startswith("PASS: everything")
     (row,) = [line for line in lines if line.startswith("activate_grad ")]
-    assert row.split()[1:5] == ["f4", "f8", "f2", "b2"] and row.endswith("PASS (activate_grad)")
+    assert row.split()[1:3] == ["f4", "b2"] and row.endswith("PASS (activate_grad)")
+    (ran,) = [line for line in lines if " CUDA kernels ran" in line]
+    assert set(ran.partition(", not: ")[2].rstrip(".").split(", ")) <= LARGE_ONLY  # add a case for each other one
     for training in SMALL:
         assert f"GPU: training {training.name}: " in text
     assert json.loads(turned_off.path().read_text()) == {turned_off.device_of(xp): {}}
@@ -75,48 +75,38 @@ def test_a_device_that_computes_what_it_should() -> None:
 def test_every_kernel_that_the_gpu_overrides_is_run_by_a_case() -> None:
     """In the override itself: a call that its conditions do not let through would only run the reference."""
     ran: set[str] = set()
-    for name, overrides in table._overrides["gpu"].items():
-        for one in overrides:
-            one.__dict__["replacement"] = _noting(one.replacement, name, ran)
+    every = [(name, one) for name, overrides in table._overrides["gpu"].items() for one in overrides]
+    before = {id(one): one.replacement for _, one in every}
+
+    def noting(name: str, function: Any) -> Any:
+        def noted(*arguments: Any, **options: Any) -> Any:
+            ran.add(name)
+            return function(*arguments, **options)
+
+        noted.__module__, noted.__doc__ = function.__module__, function.__doc__
+        return noted
+
+    def replace(made: Any) -> None:
+        for name, one in every:
+            one.replacement = made(name, before[id(one)])
             one.__dict__.pop("choice", None)
-    try:
-        for case in (*KERNELS, *LARGE):
-            case(Compared("float32", Watched(xp, "gpu"), {}))
-    finally:
-        for name, overrides in table._overrides["gpu"].items():
-            for one in overrides:
-                one.replacement = one.replacement.__wrapped_by_test__
-                one.__dict__.pop("choice", None)
             table._changed(name)
-    assert table.overridden("gpu") == ran
 
-
-def _noting(function: Any, name: str, ran: set[str]) -> Any:
-    from types import FunctionType
-
-    scope = {"function": function, "ran": ran, "name": name}
-    code = function.__code__
-    given = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    positional, keywords = given[: code.co_argcount], given[code.co_argcount :]
-    options = ["**options"] if code.co_flags & 0x08 else []
-    head = ", ".join((*positional, *(("*", *keywords) if keywords else ()), *options))
-    call = ", ".join((*positional, *(f"{one}={one}" for one in keywords), *options))
-    made: FunctionType = eval(f"lambda {head}: (ran.add(name), function({call}))[1]", scope)
-    made.__defaults__, made.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
-    made.__module__, made.__doc__, made.__annotations__ = (
-        function.__module__,
-        function.__doc__,
-        function.__annotations__,
-    )
-    made.__wrapped_by_test__ = function  # type: ignore[attr-defined]
-    return made
+    try:
+        replace(noting)
+        outcomes: dict[str, Any] = {}
+        for case in (*KERNELS, *LARGE):
+            case(Compared("float32", Watched(xp, "gpu"), outcomes))
+    finally:
+        replace(lambda name, function: function)
+    assert not [one for one in outcomes.values() if not one.passed]
+    assert table.overridden("gpu") - ran == set()  # add a case
 
 
 def test_wrong_numbers_turn_off_the_kernel_and_none_of_those_that_call_it(monkeypatch: pytest.MonkeyPatch) -> None:
     some(monkeypatch, "_activations", "_products", "_recurrences", "_row_losses")
-    spoil(monkeypatch, activation._SOURCE, RIGHT, WRONG)
-
-    status, lines = examined()
+    with spoilt.activate(spoilt.wrong_numbers):
+        status, lines = examined()
     assert status == 1
     (failure,) = [line for line in lines if line.startswith("FAILED: ") and "checks" not in line]
     assert (
@@ -125,7 +115,6 @@ def test_wrong_numbers_turn_off_the_kernel_and_none_of_those_that_call_it(monkey
     assert set(turned_off.all_off()) == {"activate"}
     (kept,) = json.loads(turned_off.path().read_text()).values()
     assert set(kept) == {"activate"}
-    monkeypatch.undo()
 
 
 def test_what_is_mended_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,13 +127,8 @@ def test_what_is_mended_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_raises_is_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     some(monkeypatch, "_activations")
 
-    def refuse(k: Any, source: Any, name: str, *rest: Any) -> None:
-        if name == "activate":
-            raise RuntimeError("the driver has no such instruction\nand says much more")
-        launch.launch(k, source, name, *rest)
-
-    monkeypatch.setattr(activation, "launch", refuse)
-    status, lines = examined()
+    with spoilt.activate(spoilt.refused):
+        status, lines = examined()
     assert status == 1 and set(turned_off.all_off()) == {"activate"}
     assert "activate RuntimeError: the driver has no such instruction (float32); it is" in "\n".join(lines)
 
@@ -156,8 +140,7 @@ def test_what_stops_the_device_is_not_tried_again(monkeypatch: pytest.MonkeyPatc
         stopped.setattr(recorder.DeviceArray, "get", lambda self: 1 / 0, raising=False)
         raise RuntimeError("an illegal memory access was encountered")
 
-    with pytest.MonkeyPatch.context() as stopped:
-        stopped.setattr(activation, "launch", stop)
+    with pytest.MonkeyPatch.context() as stopped, spoilt.activate(stop):
         status, lines = examined(SMALL)
     assert status == 1 and "run doctor again" in "\n".join(lines) and "training" not in "\n".join(lines)
     status, lines = examined()

@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gpu import host, recorder
+from gpu import host, recorder, spoilt
 
 from minikeras import config
 from minikeras import kernels as k
 from minikeras.kernels import table
 from minikeras.kernels.cpu.compiler import store
-from minikeras.kernels.cuda import activation, launch, turned_off
+from minikeras.kernels.cuda import turned_off
 
 DEVICE = "Stand-in, driver 12.8, minikeras "
-WRONG = ("y[i] = activated(x[i], activation)", "y[i] = activated(x[i], activation) * (i == 7 ? T(1.5f) : T(1))")
 xp = recorder._module
 
 
@@ -39,12 +38,6 @@ def another_process() -> None:
         table.turn_off(name, "gpu", None)
     turned_off._off.clear()
     turned_off._begun.clear()
-
-
-def spoil(monkeypatch: pytest.MonkeyPatch, source: launch.Source, right: str, wrong: str) -> None:
-    assert right in source.own
-    monkeypatch.setattr(source, "code", source.code.replace(right, wrong))
-    monkeypatch.setattr(source, "_functions", {})
 
 
 def kept() -> dict[str, Any]:
@@ -75,30 +68,30 @@ def test_what_passes_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert launches("activate", x(), "tanh") == 1
 
 
-def test_wrong_numbers_turn_a_kernel_off_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    spoil(monkeypatch, activation._SOURCE, *WRONG)
-    with pytest.warns(UserWarning) as told:
-        turned_off.begin_on(xp)
-    (message,) = [str(one.message) for one in told]
-    assert message.startswith(f"On {DEVICE}") and "'activate' differs by" in message and "doctor" in message
-    assert message.count(". ") == 0
-    assert launches("activate", x(), "tanh") == 0 and launches("activate_grad", x(), x(), "tanh") == 1
-    np.testing.assert_allclose(table.Kernels(xp, "gpu").activate(x(), "tanh").get(), np.tanh(x().get()), rtol=1e-6)
-    another_process()
-    assert launches("activate", x(), "tanh") == 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        turned_off.begin_on(xp)
-    assert launches("activate", x(), "tanh") == 0
-    assert "differs by" in str(turned_off.reason("activate")) and turned_off.reason("softmax") is None
+def test_wrong_numbers_turn_a_kernel_off_with_one_warning() -> None:
+    with spoilt.activate(spoilt.wrong_numbers):
+        with pytest.warns(UserWarning) as told:
+            turned_off.begin_on(xp)
+        (message,) = [str(one.message) for one in told]
+        assert message.startswith(f"On {DEVICE}") and "'activate' differs by" in message and "doctor" in message
+        assert message.count(". ") == 0
+        assert launches("activate", x(), "tanh") == 0 and launches("activate_grad", x(), x(), "tanh") == 1
+        np.testing.assert_allclose(table.Kernels(xp, "gpu").activate(x(), "tanh").get(), np.tanh(x().get()), rtol=1e-6)
+        another_process()
+        assert launches("activate", x(), "tanh") == 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            turned_off.begin_on(xp)
+        assert launches("activate", x(), "tanh") == 0
+        assert "differs by" in str(turned_off.reason("activate")) and turned_off.reason("softmax") is None
 
 
-def test_what_does_not_compile_is_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    spoil(monkeypatch, activation._SOURCE, WRONG[0], "y[i] = nothing_of_this_name(x[i])")
-    with pytest.warns(UserWarning):
-        turned_off.begin_on(xp)
-    assert {"activate", "activate_grad"} <= set(turned_off.all_off())
-    assert launches("activate", x(), "tanh") == 0
+def test_what_raises_is_turned_off() -> None:
+    with spoilt.activate(spoilt.refused):
+        with pytest.warns(UserWarning, match="'activate' RuntimeError: the driver has no such instruction"):
+            turned_off.begin_on(xp)
+        assert set(turned_off.all_off()) == {"activate"}
+        assert launches("activate", x(), "tanh") == 0
 
 
 def test_a_kernel_that_stops_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,8 +99,7 @@ def test_a_kernel_that_stops_the_device(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr(recorder.DeviceArray, "get", lambda self: 1 / 0, raising=False)
         raise RuntimeError("an illegal memory access was encountered")
 
-    monkeypatch.setattr(activation, "launch", stop)
-    with pytest.warns(UserWarning, match="illegal memory access"):
+    with spoilt.activate(stop), pytest.warns(UserWarning, match="illegal memory access"):
         turned_off.begin_on(xp)
     assert set(turned_off.all_off()) == {"activate"}
 
@@ -120,14 +112,14 @@ def test_a_damaged_file_is_none(content: str | bytes) -> None:
     assert list(kept().values()) == [{}]
 
 
-def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file in the place of the folder")
-    spoil(monkeypatch, activation._SOURCE, *WRONG)
-    for _ in range(2):  # each process finds out for itself
-        with pytest.warns(UserWarning):
-            turned_off.begin_on(xp)
-        assert launches("activate", x(), "tanh") == 0
-        another_process()
+    with spoilt.activate(spoilt.wrong_numbers):
+        for _ in range(2):  # each process finds out for itself
+            with pytest.warns(UserWarning):
+                turned_off.begin_on(xp)
+            assert launches("activate", x(), "tanh") == 0
+            another_process()
 
 
 def test_another_driver_another_check(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,10 +160,28 @@ def test_a_users_override_stays() -> None:
         turned_off.reset(xp)
         kernels.activate(x(), "tanh")
         kernels.activate(x(), "relu")
-        assert calls == ["tanh", "tanh"] and host.launched == {"activate": 1}
+        assert calls == ["tanh", "tanh"] and sum(host.launched.values()) == 1
     finally:
         k.withdraw("activate", "gpu")
     assert launches("activate", x(), "tanh") == 1
+
+
+def test_without_graphs_steps_stay_eager_and_without_the_binding_products_are_cupys() -> None:
+    from minikeras import Sequential, layers
+    from minikeras.kernels.cuda import cublas
+    from minikeras.training import repeatable
+    from minikeras.training.trainer import Trainer
+
+    with recorder.recording_device():
+        model = Sequential([layers.Input((3,)), layers.Dense(2)])
+        model.compile("sgd", "mse")
+        assert repeatable.obstacle(model, "train", Trainer) is None
+        turned_off.turn_off(xp, "graphs", "was wrong")
+        turned_off.turn_off(xp, "cublaslt", "was wrong")
+        why = repeatable.obstacle(model, "train", Trainer)
+        assert why == "graphs are turned off on this GPU, because it was wrong"
+        assert cublas.binding(xp) is None
+    assert k.turned_off("graphs") is None  # on the CPU
 
 
 def test_the_stand_in_is_not_checked_by_itself() -> None:

@@ -289,3 +289,15 @@ def test_statistics_of_many_rows_far_from_zero_stay_accurate() -> None:
     exact = x.astype(np.float64)
     np.testing.assert_allclose(mean, exact.mean(0), rtol=1e-6)
     np.testing.assert_allclose(variance, exact.var(0), rtol=1e-5)
+
+
+def test_statistics_of_one_number_for_all_channels() -> None:
+    """They broadcast, which machine code does not know: it would read past their end."""
+    x, g = (np.random.default_rng(seed).normal(size=(6, 5)).astype("float32") for seed in (0, 1))
+    one = np.array([0.25], "float32")
+    found = []
+    for k in (reference, cpu):
+        y, residual = k.fixed_norm(x, one, one + 1, None, None, 1e-3)
+        found.append((y, *k.fixed_norm_grad(g, residual)))
+    for expected, result in zip(*found, strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)

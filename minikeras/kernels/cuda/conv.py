@@ -48,9 +48,10 @@ def geometry(x_shape: Ints, size: Ints, strides: Ints, padding: Padding, dilatio
 
 
 def fits(x_shape: Ints, kernel_shape: Ints, strides: Ints, padding: Padding, dilation: Ints) -> bool:
-    """Whether there is one number of each kind for each of up to three axes."""
+    """Whether there is one number of each kind for each of up to three axes, and places in a picture fit 32 bits."""
     rank = len(kernel_shape) - 2
-    return 1 <= rank <= 3 and rank == len(x_shape) - 2 == len(strides) == len(padding) == len(dilation)
+    of_each_axis = rank == len(x_shape) - 2 == len(strides) == len(padding) == len(dilation)
+    return 1 <= rank <= 3 and of_each_axis and math.prod(x_shape[1:-1]) < 1 << 30
 
 
 # ---- sums of parts ---------------------------------------------------------------------------------------------------
@@ -108,6 +109,11 @@ template <class V> using Four = Pack<V, 4>;
 __device__ __forceinline__ void take(const T* from, A* values) {
   Four<T> found = several<4>(from);
   for (int j = 0; j < 4; ++j) values[j] = found.v[j];
+}
+template <class V> __device__ __forceinline__ void put(const A* values, V* to) {
+  Four<V> y;
+  for (int j = 0; j < 4; ++j) y.v[j] = values[j];
+  *(Four<V>*)to = y;
 }
 __device__ __forceinline__ void clear(A* values) {
   for (int j = 0; j < 4; ++j) values[j] = 0;
@@ -304,15 +310,17 @@ __device__ __forceinline__ void multiply(Left& left, Right& right, whole depth, 
 // the first of this thread's rows and columns of the result
 __device__ __forceinline__ whole own_row() { return blockIdx.x * (whole)ROWS + threadIdx.x / (COLUMNS / 4) * MINE; }
 __device__ __forceinline__ whole own_column() { return blockIdx.y * (whole)COLUMNS + threadIdx.x % (COLUMNS / 4) * 4; }
-template <class V> __device__ __forceinline__ void store(const A* values, V* row, whole columns) {
+// Write the sums to the columns of rows; `at(row of a thread's)` is where that begins, null for one that is not there.
+template <class Place>
+__device__ __forceinline__ void store(const A (&sums)[MINE][4], int columns, bool fours, Place at) {
   whole column = own_column();
-  if (in_fours(row, columns) && column < columns) {
-    Four<V> y;
-    for (int j = 0; j < 4; ++j) y.v[j] = values[j];
-    *(Four<V>*)(row + column) = y;
-  } else {
-    for (int j = 0; j < 4; ++j)
-      if (column + j < columns) row[column + j] = values[j];
+  for (int i = 0; i < MINE; ++i) {
+    auto* row = at(i);
+    if (!row || column >= columns) continue;
+    if (fours) put(sums[i], row + column);
+    else
+      for (int j = 0; j < 4; ++j)
+        if (column + j < columns) row[column + j] = sums[i][j];
   }
 }
 
@@ -327,14 +335,25 @@ __global__ void __launch_bounds__(256) convolve(
   A sums[MINE][4];
   multiply(left, right, depth, sums);
   whole rows = pictures * g.output[0] * g.output[1] * g.output[2], row = own_row(), column = own_column();
-  for (int i = 0; i < MINE; ++i) {
-    if (bias)
-      for (int j = 0; j < 4; ++j)
-        if (column + j < columns) sums[i][j] += A(bias[group * columns + column + j]);
-    if (activation)
-      for (int j = 0; j < 4; ++j) sums[i][j] = activated(sums[i][j], activation);
-    if (row + i < rows) store(sums[i], y + (row + i) * filters + group * columns, columns);
+  y += group * columns;
+  if (bias)
+    for (int j = 0; j < 4; ++j)
+      if (column + j < columns) {
+        A one = bias[group * columns + column + j];
+        for (int i = 0; i < MINE; ++i) sums[i][j] += one;
+      }
+  if (activation) {
+    A* all = sums[0];
+#pragma unroll 1
+    for (int n = 0; n < 4 * MINE; ++n) {  // all go round once: values with an index that is computed have no register
+      A first = activated(all[0], activation);
+      for (int j = 1; j < 4 * MINE; ++j) all[j - 1] = all[j];
+      all[4 * MINE - 1] = first;
+    }
   }
+  store(sums, columns, in_fours(y, filters) && columns % 4 == 0, [&](int i) {
+    return row + i < rows ? y + (row + i) * filters : nullptr;
+  });
 }
 
 __global__ void __launch_bounds__(256) convolve_input_grad(
@@ -366,12 +385,17 @@ __global__ void __launch_bounds__(256) convolve_input_grad(
   A sums[MINE][4];
   multiply(left, right, depth, sums);
   Digits place(own_row(), 0, places[0], places[1], places[2]);
-  for (int i = 0; i < MINE; ++i, place.next())
+  gx += group * columns;
+  store(sums, columns, in_fours(gx, channels) && columns % 4 == 0, [&](int) {
+    T* to = nullptr;
     if (place.at[0] < pictures) {
       whole row = place.at[0];
       for (int j = 0; j < 3; ++j) row = row * g.input[j] + at[j] + place.at[j + 1] * g.stride[j];
-      store(sums[i], gx + row * channels + group * columns, columns);
+      to = gx + row * channels;
     }
+    place.next();
+    return to;
+  });
 }
 
 // of one span to gw, of several to parts
@@ -389,12 +413,14 @@ __global__ void __launch_bounds__(256) convolve_kernel_grad(
   A sums[MINE][4];
   multiply(left, right, many, sums);
   whole row = own_row();
-  for (int i = 0; i < MINE; ++i)
-    if (row + i < rows) {
-      whole to = (row + i) * filters + group * columns;
-      if (parts) store(sums[i], parts + part * rows * filters + to, columns);
-      else store(sums[i], gw + to, columns);
-    }
+  auto write = [&](auto* to) {
+    to += group * columns;
+    store(sums, columns, in_fours(to, filters) && columns % 4 == 0, [&](int i) {
+      return row + i < rows ? to + (row + i) * filters : nullptr;
+    });
+  };
+  if (parts) write(parts + part * rows * filters);
+  else write(gw);
 }
 """
 _PARTS = ("activations.cu", "windows.cu")
@@ -452,9 +478,7 @@ __global__ void gather_columns(
     columns.read(values);
     T* to = y + row * width + column;
     if (in_fours(y, width)) {
-      Four<T> one;
-      for (int j = 0; j < 4; ++j) one.v[j] = values[j];
-      *(Four<T>*)to = one;
+      put(values, to);
     } else {
       for (int j = 0; j < 4; ++j)
         if (column + j < width) to[j] = values[j];
@@ -607,7 +631,7 @@ def conv_input_grad(
     rows, weights, numbers = g.reshape(-1, filters), kernel.reshape(-1, filters), geometry(x_shape, *windows)
     if groups == 1 and is_pointwise(*windows) and _multiplies(g.dtype):
         k.gemm(rows, weights, tb=True, out=out.reshape(-1, channels))
-    elif groups == 1 and _products_pay(len(rows), filters, len(weights), g.dtype):
+    elif groups == 1 and _products_pay(len(rows), len(weights), filters, g.dtype):
         positions = len(rows) // len(g)
         at_once = _pictures_at_once(len(g), positions * len(weights) * g.itemsize)
         memory = k.empty((at_once * positions, len(weights)), g.dtype)

@@ -18,6 +18,7 @@ from ctypes import byref, c_double, c_float, c_int, c_int32, c_int64, c_size_t, 
 from typing import Any, NamedTuple
 
 from minikeras.kernels.arena import current
+from minikeras.kernels.cuda import turned_off
 
 _TYPES = {"f": 0, "d": 1, "e": 2, "E": 14}  # cudaDataType: CUDA_R_32F, _64F, _16F, _16BF
 _SINGLE, _TF32, _DOUBLE = 68, 77, 70  # cublasComputeType: CUBLAS_COMPUTE_32F, _32F_FAST_TF32, _64F
@@ -182,7 +183,9 @@ _bindings: dict[Any, CublasLt | None] = {}
 
 
 def binding(xp: Any) -> CublasLt | None:
-    """That of the device in use, or None where the library cannot be had: CuPy's products serve then."""
+    """That of the device in use, or None where the library is not to be had or turned off: CuPy's products serve then."""
+    if turned_off.reason("cublaslt"):
+        return None
     device = xp, xp.cuda.runtime.getDevice()
     if device not in _bindings:
         try:

@@ -638,14 +638,14 @@ def type_of(array: Any, usual: Any) -> Any:
 
 def parts_of(k: Kernels, values: Any, weights: Any) -> tuple[int, tuple[Any, ...]]:
     """For the block that adds up: its threads, and its arguments, which say where others have begun with it."""
-    n, each = values.size, each_of(values, weights)
+    n = values.size
+    given = values, weights, each_of(values, weights), n
     if n <= _SHORT:
-        return threads_for(-(-n // 4), 1024), (values, weights, each, n, None, 0)
+        return threads_for(-(-n // 4), 1024), (*given, None, 0)
     parts = min(-(-n // _EACH), _MOST_PARTS)
     sums = k.empty((2 * parts,), _DOUBLE)
-    arguments = values, weights, each, n, sums
-    launch(k, _TOTALS, "add_up_parts", values.dtype, parts, THREADS, arguments, W=type_of(weights, values))
-    return THREADS, (values, weights, each, n, sums, parts)
+    launch(k, _TOTALS, "add_up_parts", values.dtype, parts, THREADS, (*given, sums), W=type_of(weights, values))
+    return THREADS, (*given, sums, parts)
 
 
 def _is_fixed(factor: Any) -> bool:

@@ -18,6 +18,7 @@ from minikeras.kernels.cuda.launch import (
     Source,
     contiguous_numbers,
     each,
+    fours,
     launch,
     number,
     threads_for,
@@ -29,155 +30,162 @@ from minikeras.kernels.table import Condition, Kernels, override, same_shape
 
 _UPDATES = Source(
     """
-// All numbers are read before one is written, since a read would wait for a write that it might depend on.
+// what an update reads of each number: the weight, its gradient, and of up to three slots
+struct All { A weight, gradient, first, second, third; };
+
 __device__ __forceinline__ float power_of(float x, float y) { return y == 0.5f ? root(x) : powf(x, y); }
 __device__ __forceinline__ double power_of(double x, double y) { return y == 0.5 ? root(x) : pow(x, y); }
 
 __global__ void sgd(T* p, const T* g, NUMBER(lr), whole n) {
   A rate = VALUE(lr);
-  EACH(i, n) p[i] = A(p[i]) - A(g[i]) * rate;
+  in_fours(n, [=](whole i) { return All{p[i], g[i]}; }, [=](whole i, All at) {
+    p[i] = at.weight - at.gradient * rate;
+  });
 }
 __global__ void sgd_momentum(T* p, const T* g, T* v, NUMBER(lr), double momentum, whole nesterov, whole n) {
   A rate = VALUE(lr), kept = momentum;
-  EACH(i, n) {
-    A weight = p[i], step = A(g[i]) * rate, velocity = A(v[i]) * kept - step;
+  in_fours(n, [=](whole i) { return All{p[i], g[i], v[i]}; }, [=](whole i, All at) {
+    A step = at.gradient * rate, velocity = at.first * kept - step;
     v[i] = velocity;
-    p[i] = nesterov ? (weight - step) + velocity * kept : weight + velocity;
-  }
+    p[i] = nesterov ? (at.weight - step) + velocity * kept : at.weight + velocity;
+  });
 }
 __global__ void rmsprop(T* p, const T* g, T* v, NUMBER(lr), double rho, double epsilon, double momentum,
                         T* momentum_buffer, T* average_gradient, whole n) {
   A rate = VALUE(lr), kept = rho, rest = 1 - rho;
-  EACH(i, n) {
-    A weight = p[i], gradient = g[i], square = A(v[i]) * kept + gradient * gradient * rest, variance = square;
-    A mean = average_gradient ? A(average_gradient[i]) * kept + gradient * rest : A(0);
-    A moving = momentum_buffer ? A(momentum_buffer[i]) * A(momentum) : A(0);
+  in_fours(n, [=](whole i) {
+    A moving = momentum_buffer ? A(momentum_buffer[i]) : A(0), mean = average_gradient ? A(average_gradient[i]) : A(0);
+    return All{p[i], g[i], v[i], moving, mean};
+  }, [=](whole i, All at) {
+    A square = at.first * kept + at.gradient * at.gradient * rest, variance = square;
     v[i] = square;
     if (average_gradient) {
+      A mean = at.third * kept + at.gradient * rest;
       average_gradient[i] = mean;
       variance = larger(square - mean * mean, A(0));  // only rounding makes it negative
     }
-    A step = gradient / root(variance + A(epsilon)) * rate;
-    if (momentum_buffer) momentum_buffer[i] = step = moving + step;
-    p[i] = weight - step;
-  }
+    A step = at.gradient / root(variance + A(epsilon)) * rate;
+    if (momentum_buffer) momentum_buffer[i] = step = at.second * A(momentum) + step;
+    p[i] = at.weight - step;
+  });
 }
 __global__ void adam(T* p, const T* g, T* m, T* v, T* vhat, NUMBER(alpha), whole decays, NUMBER(amount), double beta_1,
                      double beta_2, double epsilon, whole n) {
   A rate = VALUE(alpha), decayed = VALUE(amount), rest_1 = 1 - beta_1, rest_2 = 1 - beta_2;
-  EACH(i, n) {
-    A weight = p[i], gradient = g[i], mean = m[i], square = v[i], greatest = vhat ? A(vhat[i]) : A(0);
-    mean += (gradient - mean) * rest_1;
-    square += (gradient * gradient - square) * rest_2;
+  in_fours(n, [=](whole i) {
+    return All{p[i], g[i], m[i], v[i], vhat ? A(vhat[i]) : A(0)};
+  }, [=](whole i, All at) {
+    A weight = at.weight, mean = at.first + (at.gradient - at.first) * rest_1;
+    A square = at.second + (at.gradient * at.gradient - at.second) * rest_2;
     m[i] = mean;
     v[i] = square;
-    if (vhat) vhat[i] = square = larger(greatest, square);
+    if (vhat) vhat[i] = square = larger(at.third, square);
     if (decays) weight -= weight * decayed;
     p[i] = weight - mean / (root(square) + A(epsilon)) * rate;
-  }
+  });
 }
 __global__ void adagrad(T* p, const T* g, T* total, NUMBER(lr), double epsilon, whole n) {
   A rate = VALUE(lr);
-  EACH(i, n) {
-    A weight = p[i], gradient = g[i], square = A(total[i]) + gradient * gradient;
+  in_fours(n, [=](whole i) { return All{p[i], g[i], total[i]}; }, [=](whole i, All at) {
+    A square = at.first + at.gradient * at.gradient;
     total[i] = square;
-    p[i] = weight - gradient * rate / root(square + A(epsilon));
-  }
+    p[i] = at.weight - at.gradient * rate / root(square + A(epsilon));
+  });
 }
 __global__ void adadelta(T* p, const T* g, T* squares, T* steps, NUMBER(lr), double rho, double epsilon, whole n) {
   A rate = VALUE(lr), kept = rho, rest = 1 - rho;
-  EACH(i, n) {
-    A weight = p[i], gradient = g[i], before = steps[i];
-    A square = A(squares[i]) * kept + gradient * gradient * rest;
-    A step = gradient * root(before + A(epsilon)) / root(square + A(epsilon));
+  in_fours(n, [=](whole i) { return All{p[i], g[i], squares[i], steps[i]}; }, [=](whole i, All at) {
+    A square = at.first * kept + at.gradient * at.gradient * rest;
+    A step = at.gradient * root(at.second + A(epsilon)) / root(square + A(epsilon));
     squares[i] = square;
-    steps[i] = before * kept + step * step * rest;
-    p[i] = weight - step * rate;
-  }
+    steps[i] = at.second * kept + step * step * rest;
+    p[i] = at.weight - step * rate;
+  });
 }
 __global__ void adamax(T* p, const T* g, T* m, T* norm, NUMBER(alpha), double beta_1, double beta_2, double epsilon,
                        whole n) {
   A rate = VALUE(alpha), rest = 1 - beta_1;
-  EACH(i, n) {
-    A weight = p[i], gradient = g[i], mean = m[i];
-    mean += (gradient - mean) * rest;
-    A largest = larger(A(norm[i]) * A(beta_2), gradient < 0 ? -gradient : gradient);
+  in_fours(n, [=](whole i) { return All{p[i], g[i], m[i], norm[i]}; }, [=](whole i, All at) {
+    A mean = at.first + (at.gradient - at.first) * rest;
+    A largest = larger(at.second * A(beta_2), at.gradient < 0 ? -at.gradient : at.gradient);
     m[i] = mean;
     norm[i] = largest;
-    p[i] = weight - mean * rate / (largest + A(epsilon));
-  }
+    p[i] = at.weight - mean * rate / (largest + A(epsilon));
+  });
 }
 __global__ void nadam(T* p, const T* g, T* m, T* v, NUMBER(lr), NUMBER(of_mean), NUMBER(of_gradient),
                       NUMBER(correction), double beta_1, double beta_2, double epsilon, whole n) {
   A rate = VALUE(lr), share_of_mean = VALUE(of_mean), share_of_gradient = VALUE(of_gradient);
   A corrected = VALUE(correction), rest_1 = 1 - beta_1, rest_2 = 1 - beta_2;
-  EACH(i, n) {
-    A weight = p[i], gradient = g[i], mean = m[i], square = v[i];
-    mean += (gradient - mean) * rest_1;
-    square += (gradient * gradient - square) * rest_2;
+  in_fours(n, [=](whole i) { return All{p[i], g[i], m[i], v[i]}; }, [=](whole i, All at) {
+    A mean = at.first + (at.gradient - at.first) * rest_1;
+    A square = at.second + (at.gradient * at.gradient - at.second) * rest_2;
     m[i] = mean;
     v[i] = square;
-    A step = mean * share_of_mean + gradient * share_of_gradient;
-    p[i] = weight - step * rate / (root(square / corrected) + A(epsilon));
-  }
+    A step = mean * share_of_mean + at.gradient * share_of_gradient;
+    p[i] = at.weight - step * rate / (root(square / corrected) + A(epsilon));
+  });
 }
 __global__ void lion(T* p, const T* g, T* m, NUMBER(lr), double beta_1, double beta_2, whole n) {
   A rate = VALUE(lr), rest_1 = 1 - beta_1, rest_2 = 1 - beta_2;
-  EACH(i, n) {
-    A gradient = g[i], mean = m[i], direction = mean * A(beta_1) + gradient * rest_1;
+  in_fours(n, [=](whole i) { return All{p[i], g[i], m[i]}; }, [=](whole i, All at) {
+    A direction = at.first * A(beta_1) + at.gradient * rest_1;
     A sign = direction > 0 ? A(1) : direction < 0 ? A(-1) : direction * 0;  // NaN stays
-    p[i] = A(p[i]) - sign * rate;
-    m[i] = mean * A(beta_2) + gradient * rest_2;
-  }
+    p[i] = at.weight - sign * rate;
+    m[i] = at.first * A(beta_2) + at.gradient * rest_2;
+  });
 }
 __global__ void ftrl(T* p, const T* g, T* total, T* linear, NUMBER(lr), double power, double l1, double twice_l2,
                      double twice_shrinkage, double beta, whole n) {
   if (VALUE(lr) == 0) return;
   A rate = VALUE(lr), most = l1;
-  EACH(i, n) {
-    A weight = p[i], gradient = g[i], before = total[i], square = before + gradient * gradient;
-    A after = power_of(square, A(power));
-    A moved = gradient + A(twice_shrinkage) * weight - (after - power_of(before, A(power))) / rate * weight;
-    moved = A(linear[i]) + moved;
+  in_fours(n, [=](whole i) { return All{p[i], g[i], total[i], linear[i]}; }, [=](whole i, All at) {
+    A square = at.first + at.gradient * at.gradient, after = power_of(square, A(power));
+    A moved = (after - power_of(at.first, A(power))) / rate * at.weight;
+    moved = at.second + (at.gradient + A(twice_shrinkage) * at.weight - moved);
     total[i] = square;
     linear[i] = moved;
     p[i] = (smaller(larger(moved, -most), most) - moved) / ((after + A(beta)) / rate + A(twice_l2));
-  }
+  });
 }
 __global__ void decay(T* p, NUMBER(amount), whole n) {
   A share = VALUE(amount);
-  EACH(i, n) p[i] = A(p[i]) - A(p[i]) * share;
+  in_fours(n, [=](whole i) { return A(p[i]); }, [=](whole i, A weight) { p[i] = weight - weight * share; });
 }
 __global__ void ema(T* average, const T* p, NUMBER(momentum), whole n) {
   A kept = VALUE(momentum), rest = 1 - VALUE(momentum);
-  EACH(i, n) average[i] = A(average[i]) * kept + A(p[i]) * rest;
+  in_fours(n, [=](whole i) { return All{p[i], 0, average[i]}; }, [=](whole i, All at) {
+    average[i] = at.first * kept + at.weight * rest;
+  });
 }
 __global__ void clip_by_value(T* g, double limit, whole n) {
   A most = limit;
-  EACH(i, n) g[i] = smaller(larger(A(g[i]), -most), most);
+  in_fours(n, [=](whole i) { return A(g[i]); }, [=](whole i, A v) { g[i] = smaller(larger(v, -most), most); });
 }
 __global__ void add_up(T* total, const T* g, whole n) {
-  EACH(i, n) total[i] = A(total[i]) + A(g[i]);
+  in_fours(n, [=](whole i) { return All{total[i], g[i]}; }, [=](whole i, All at) {
+    total[i] = at.weight + at.gradient;
+  });
 }
 __global__ void take_mean(T* total, T* out, double count, whole n) {
-  EACH(i, n) {
-    out[i] = A(total[i]) / A(count);
+  in_fours(n, [=](whole i) { return A(total[i]); }, [=](whole i, A sum) {
+    out[i] = sum / A(count);
     total[i] = A(0);
-  }
+  });
 }
 __global__ void scale(T* g, NUMBER(factor), whole n) {
   A by = VALUE(factor);
-  EACH(i, n) g[i] = A(g[i]) * by;
+  in_fours(n, [=](whole i) { return A(g[i]); }, [=](whole i, A v) { g[i] = v * by; });
 }
 __global__ void without_negative(const T* w, T* out, whole n) {
-  EACH(i, n) out[i] = larger(A(w[i]), A(0));
+  in_fours(n, [=](whole i) { return A(w[i]); }, [=](whole i, A v) { out[i] = larger(v, A(0)); });
 }
 """
 )
 
 
 def _update(k: Kernels, name: str, p: Any, *arguments: Any) -> None:
-    launch(k, _UPDATES, name, p.dtype, each(p.size), THREADS, (p, *arguments, p.size))
+    launch(k, _UPDATES, name, p.dtype, fours(p.size), THREADS, (p, *arguments, p.size))
 
 
 @override(reference.sgd, "gpu", when=contiguous_numbers("p", "g"))
@@ -292,7 +300,7 @@ _SCALES = Source(
     """
 __global__ void scale_by(T* g, const F* factor, whole n) {
   A by = *factor;
-  EACH(i, n) g[i] = A(g[i]) * by;
+  in_fours(n, [=](whole i) { return A(g[i]); }, [=](whole i, A v) { g[i] = v * by; });
 }
 """,
     types=("F",),
@@ -302,7 +310,7 @@ _FINITE = Source(
 __global__ void begin_finite(double* out) { *out = 1; }
 __global__ void is_finite(const T* g, double* out, whole n) {
   bool all = true;
-  EACH(i, n) all = all && A(g[i]) - A(g[i]) == 0;
+  in_fours(n, [=](whole i) { return A(g[i]); }, [&](whole i, A v) { all = all && v - v == 0; });
   if (!all) *out = 0;  // whoever writes, it is this
 }
 """
@@ -318,7 +326,7 @@ __global__ void is_finite(const T* g, double* out, whole n) {
     ),
 )
 def scale_by_a_number_of_the_device(k: Kernels, g: Any, factor: Any) -> None:
-    launch(k, _SCALES, "scale_by", g.dtype, each(g.size), THREADS, (g, factor, g.size), F=factor.dtype)
+    launch(k, _SCALES, "scale_by", g.dtype, fours(g.size), THREADS, (g, factor, g.size), F=factor.dtype)
 
 
 def _are_plain(arrays: Any) -> bool:
@@ -352,7 +360,7 @@ def all_finite(k: Kernels, arrays: Sequence[Any], out: Any) -> bool:
     found = k.empty((1,), _DOUBLE) if recording is None else recording.flag_at(out)
     launch(k, _FINITE, "begin_finite", arrays[0].dtype if arrays else _SINGLE, 1, 1, (found,))
     for g in arrays:
-        launch(k, _FINITE, "is_finite", g.dtype, each(g.size), THREADS, (g, found, g.size))
+        launch(k, _FINITE, "is_finite", g.dtype, fours(g.size), THREADS, (g, found, g.size))
     if recording is not None:
         return True
     out[...] = k.to_host(found) if arrays else 1
@@ -378,7 +386,7 @@ __device__ void add_up(A sum, double* sums) {
 }
 __global__ void sum_squares(const T* g, double* sums, whole n) {
   A sum = 0;
-  EACH(i, n) sum += A(g[i]) * A(g[i]);
+  in_fours(n, [=](whole i) { return A(g[i]); }, [&](whole i, A v) { sum += v * v; });
   add_up(sum, sums);
 }
 __global__ void sum_of_sums(const double* sums, whole count, A* out) {
@@ -390,7 +398,7 @@ __global__ void sum_of_sums(const double* sums, whole count, A* out) {
 __global__ void scale_to_norm(T* g, const double* sums, whole count, double limit, whole together, whole n) {
   A norm = norm_of(sums, count), most = limit, factor = most / larger(norm, most);
   if (together) factor += norm - norm;  // NaN of what is not finite, else 0
-  if (factor != 1) EACH(i, n) g[i] = A(g[i]) * factor;
+  if (factor != 1) in_fours(n, [=](whole i) { return A(g[i]); }, [=](whole i, A v) { g[i] = v * factor; });
 }
 // the sums of squares of the weights and, after them, those of the step
 __global__ void lamb_averages(const T* p, const T* g, T* m, T* v, NUMBER(correction_1), NUMBER(correction_2),

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from minikeras.kernels.arena import constant
 from minikeras.kernels.cuda.launch import FLOATS, THREADS, TYPES, Source, each, launch
 from minikeras.kernels.reference import resample as reference
 from minikeras.kernels.reference.resample import Weights
@@ -42,7 +43,8 @@ def _taps(k: Kernels, weights: Weights, dtype: Any) -> tuple[Any, Any]:
     known = _moved.setdefault(weights, {})
     if (k.xp, dtype) not in known:
         pixels, values = (np.stack(parts) for parts in zip(*weights.taps, strict=True))
-        known[k.xp, dtype] = k.to_device(pixels.astype(np.int32)), k.to_device(values.astype(dtype))
+        kept = constant(pixels.astype(np.int32)), constant(values.astype(dtype))
+        known[k.xp, dtype] = k.to_device(kept[0]), k.to_device(kept[1])
     return known[k.xp, dtype]
 
 

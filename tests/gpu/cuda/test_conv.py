@@ -26,11 +26,12 @@ from minikeras.kernels.cuda import conv as override
     biased=st.booleans(),
     activation=st.sampled_from([None, "relu", "tanh"]),
     outs=st.sets(st.integers(0, 2)),
+    aligned=st.booleans(),
 )
 def test_of_every_geometry(
-    dtype: str, geometry: dict, width: int, groups: int, biased: bool, activation: str | None, outs: set
+    dtype: str, geometry: dict, width: int, groups: int, biased: bool, activation: str | None, outs: set, aligned: bool
 ) -> None:
-    run, near = passes("conv", geometry, width, groups, dtype, biased, activation, outs)
+    run, near = passes("conv", geometry, width, groups, dtype, biased, activation, outs, aligned)
     same(run, atol=near)
 
 

@@ -26,11 +26,12 @@ KERNELS = {"convolve_by_channel", "convolve_by_channel_input_grad", "convolve_by
     biased=st.booleans(),
     activation=st.sampled_from([None, "relu", "tanh"]),
     outs=st.sets(st.integers(0, 2)),
+    aligned=st.booleans(),
 )
 def test_of_every_geometry(
-    dtype: str, geometry: dict, width: int, biased: bool, activation: str | None, outs: set
+    dtype: str, geometry: dict, width: int, biased: bool, activation: str | None, outs: set, aligned: bool
 ) -> None:
-    run, near = passes("depthwise_conv", geometry, width, 1, dtype, biased, activation, outs)
+    run, near = passes("depthwise_conv", geometry, width, 1, dtype, biased, activation, outs, aligned)
     same(run, atol=near)
 
 

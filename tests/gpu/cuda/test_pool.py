@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gpu.cuda.check import DTYPES, case, numbers, same
+from gpu.cuda.convolutions import placed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from window_cases import poolings
@@ -16,20 +17,16 @@ from minikeras.kernels import Kernels
 from minikeras.kernels.cuda import pool as override
 
 
-def passes(problem: tuple, dtype: str, outs: bool = False) -> Any:
-    """Both poolings with their gradients; into arrays that are given, if wanted."""
+def passes(problem: tuple, dtype: str, outs: bool = False, aligned: bool = True) -> Any:
+    """Both poolings with their gradients; into arrays that are given, and of arrays that are not aligned, if wanted."""
     x, g, options = problem
     x, g = (array.astype(numbers(0, 1, dtype=dtype).dtype) for array in (x, g))
 
     def run(k: Kernels) -> list[Any]:
-        of_x, of_g = k.to_device(x), k.to_device(g)
+        of_x, of_g = placed(k, x, aligned), placed(k, g, aligned)
 
         def place(like: Any) -> Any:
-            if not outs:
-                return None
-            made = k.empty(like.shape, like.dtype)
-            made.fill(math.nan)
-            return made
+            return placed(k, np.full(like.shape, math.nan, like.dtype), aligned) if outs else None
 
         alone, nothing = k.max_pool(of_x, **options)
         y, index = k.max_pool(of_x, with_index=True, **options)
@@ -48,9 +45,9 @@ def passes(problem: tuple, dtype: str, outs: bool = False) -> Any:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @settings(max_examples=100)
-@given(poolings(channels=(1, 3, 4, 8, 33)), st.booleans())
-def test_of_every_geometry(dtype: str, problem: tuple, outs: bool) -> None:
-    same(passes(problem, dtype, outs))
+@given(poolings(channels=(1, 3, 4, 8, 33)), st.booleans(), st.booleans())
+def test_of_every_geometry(dtype: str, problem: tuple, outs: bool, aligned: bool) -> None:
+    same(passes(problem, dtype, outs, aligned))
 
 
 def pooling(
