@@ -183,7 +183,7 @@ _bindings: dict[Any, CublasLt | None] = {}
 
 
 def binding(xp: Any) -> CublasLt | None:
-    """That of the device in use, or None where the library is not to be had or turned off: CuPy's products serve then."""
+    """That of the device in use, or None where the library is missing or turned off: CuPy's products serve then."""
     if turned_off.reason("cublaslt"):
         return None
     device = xp, xp.cuda.runtime.getDevice()
