@@ -61,9 +61,16 @@ def whole(k: Kernels) -> list[Any]:
     zero, one = k.to_device(np.zeros(1)), k.to_device(np.ones(1))
     for (first, second), out in zip(((zero, one), (one, zero), (one, one), (zero, zero)), both, strict=True):
         launch(k, SOURCE, "both", BYTE, 1, 1, (first, second, out))
-    return [*parts(k, 4, 3, 1), *ends(k, 0.0), numbers, *both]
+    state, aside = k.to_device(np.arange(12, dtype="uint8")), k.xp.zeros(12, "uint8")
+    launch(k, SOURCE, "put_aside", BYTE, 1, 32, (state, aside, 4, 3))
+    states = []
+    for goes_on in (one, zero):
+        state.fill(7)
+        launch(k, SOURCE, "put_back", BYTE, 1, 32, (goes_on, aside, state, 4, 3))
+        states.append(state.copy())
+    return [*parts(k, 4, 3, 1), *ends(k, 0.0), numbers, *both, *states]
 
 
 def test_numbers() -> None:
     found = [check.gpu.to_host(one).tolist() for one in whole(check.gpu)[3:]]
-    assert found == [[3.0, 4.0, 5.0], [0.0], [0.0], [1.0], [0.0]]
+    assert found == [[3.0, 4.0, 5.0], [0.0], [0.0], [1.0], [0.0], [7] * 12, [*range(12)]]
