@@ -418,7 +418,7 @@ class Programs:
             return run(data)
         state = State(self._model, kind)
         tables = [self._model.optimizer._now] if kind == "train" else []
-        recording = _recording_room().Recording(self._known(state, kind), tables)
+        recording = _recording_room().Recording(self._known(state, kind), tables, self._others(state, kind))
         before = self._snapshot(state, kind) if recording.defers else None
         buffers, result, outputs = [], None, []
         try:
@@ -510,6 +510,12 @@ class Programs:
         constants = [raw(one) for model in models if model._graph is not None for one in model._graph.constants()]
         own = [*state.arrays, *self._gradients(kind), *(self._model.optimizer._memory if kind == "train" else [])]
         return [*own, *constants]
+
+    def _others(self, state: State, kind: str) -> list[np.ndarray]:
+        """Of the arrays that a step changes those that no optimizer does."""
+        own = self._model.optimizer.variables if kind == "train" else []
+        optimized = {id(one) for one in (*own, *self._model._contents().trainable)}
+        return [one.data for one in compress(state.variables, state.is_own) if id(one) not in optimized]
 
     def _gradients(self, kind: str) -> list[np.ndarray]:
         """Where the optimizer has gradients written to."""

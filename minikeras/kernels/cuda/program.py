@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from minikeras.kernels.cuda.launch import is_array
-from minikeras.kernels.cuda.recording import GOES_ON, MADE, MOST_STEPS, PLACES, Recording
+from minikeras.kernels.cuda.recording import GOES_ON, MADE, MOST_STEPS, PLACES, STEP, Recording
 
 _MOST_BYTES = 1 << 25  # of a load
 
@@ -155,18 +155,19 @@ class Program:
 
         What CuPy does between them is not among them.  The steps that are made for it change what steps change.
         """
-        cuda, found = self._xp.cuda, []
-        for name, blocks, alone in self._recording.calls:
-            least = math.inf
-            for _ in range(rounds):
+        cuda, calls = self._xp.cuda, self._recording.calls
+        least = [math.inf] * len(calls)
+        for _ in range(rounds):  # in order: done twice, a call may find its own result in the place of what it reads
+            self._recording.block[STEP] = 0  # the first of the steps that were made last, whose batch is there
+            self._recording.goes_on.fill(1.0)
+            for place, (_, _, alone) in enumerate(calls):
                 start, end = cuda.Event(), cuda.Event()
                 start.record()
                 alone()
                 end.record()
                 end.synchronize()
-                least = min(least, cuda.get_elapsed_time(start, end) / 1e3)
-            found.append((name, blocks, least))
-        return found
+                least[place] = min(least[place], cuda.get_elapsed_time(start, end) / 1e3)
+        return [(name, blocks, seconds) for (name, blocks, _), seconds in zip(calls, least, strict=True)]
 
     def explain(self) -> None:
         """There is nothing to explain: no kernel of the device refuses a value."""
@@ -246,15 +247,22 @@ class _Load:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of this block: a step is launched whole, and counted."""
-    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
+    """Let Ctrl-C wait for the end of this block: steps are launched whole, and counted.
+
+    The signal may reach any thread of the process, so it is not enough that this one holds it back.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    came: list[Any] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(frame))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            handler(signal.SIGINT, came[0])
 
 
 def _pinned(xp: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
