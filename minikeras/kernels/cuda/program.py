@@ -73,11 +73,6 @@ class Program:
         """Whether the random streams have the keys that they had."""
         return all(source.key == key for source, key, _ in self.drawn)
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether nothing was left out of the last step."""
-        return all(value[0] for value, _ in self._flags)
-
     def write(self, batch: Sequence[Any]) -> None:
         """Put a batch where the next `run` finds it."""
         self._load = self._next_load()

@@ -33,6 +33,8 @@ MOST_STEPS = 64  # that one call makes
 STEP, MADE, GOES_ON, ADDRESSES = 0, 1, 2, 3
 PLACES = 1024
 _BYTE = np.dtype("uint8")
+_capturing = threading.Lock()  # which concerns what all threads take pinned memory from
+_OF_OTHERS = "others than our own kernels compute what only some steps do"
 
 SOURCE = Source("""
 // the part that belongs to the step that is next, of an array for many steps, whose address lies in the block
@@ -119,7 +121,7 @@ class Recording:
         states: of the known arrays those that not only an optimizer changes.
     """
 
-    defers = True  # nothing is done before `perform`
+    defers = True  # nothing is done before a program does it
 
     def __init__(self, known: Iterable[Any] = (), tables: Sequence[np.ndarray] = (), states: Iterable[Any] = ()):
         self._k = kernels.active_table()
@@ -166,18 +168,29 @@ class Recording:
     # ------------------------------------------------------------ the capture
 
     def __enter__(self) -> Recording:
-        xp = self.xp
-        self._outer, current.recording = current.recording, self
         self._stack = ExitStack()
+        try:
+            self._begin()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _begin(self) -> None:
+        if not _capturing.acquire(blocking=False):
+            self.again = True
+            self.spoil("another thread records a step")
+            raise NotRecorded(self.spoiled)
+        self._stack.callback(_capturing.release)
+        self._outer, current.recording = current.recording, self
         self._stack.callback(self._leave)
         self._stack.enter_context(self._stream)
-        self._stack.enter_context(xp.cuda.using_allocator(self._allocate))
+        self._stack.enter_context(self.xp.cuda.using_allocator(self._allocate))
         self._stack.enter_context(self.arena)
-        self._stack.enter_context(_no_copies(xp))
+        self._stack.enter_context(_no_copies(self.xp))
         self._stream.begin_capture()
         if self.now.size:
             self._launch("take_numbers", self.now.size, (self.block, self.rows, self.now, self.now.size))
-        return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         try:
@@ -292,7 +305,7 @@ class Recording:
             self.spoiled = reason
 
     def put_off(self, what: str) -> None:
-        """Give this recording up for something that must happen outside of a capture, and will in the step by the layers.
+        """Give this recording up for what must happen outside of a capture, and will in the step by the layers.
 
         Raises:
             NotRecorded: always.
@@ -316,6 +329,8 @@ class Recording:
 
     def multiplied(self, kind: Any, arrays: Sequence[Any], run: Callable[[], None]) -> None:
         """Note a product, and what makes it alone."""
+        if self._where is not self.goes_on:
+            self.spoil(_OF_OTHERS)
         self._keep(arrays)
         self._signature.append(("product", *kind))
         self.calls.append((f"product of {kind.rows} x {kind.inner} by {kind.columns}", max(kind.batch, 1), run))
@@ -360,7 +375,7 @@ class Recording:
             yield
             self._cut()
             if sum(map(_nodes, self.graphs[graphs:])) != len(self.calls) - calls:
-                self.spoil("CuPy computes what only some steps do")
+                self.spoil(_OF_OTHERS)
         finally:
             self._where = outer
 
