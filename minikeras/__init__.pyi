@@ -27,11 +27,7 @@ from minikeras import saving as saving
 from minikeras import tree as tree
 from minikeras import utils as utils
 from minikeras import wrappers as wrappers
-from minikeras.autodiff.gradients import GradientTape as GradientTape
-from minikeras.autodiff.gradients import grad as grad
-from minikeras.autodiff.gradients import value_and_grad as value_and_grad
 from minikeras.autodiff.symbolic import KerasTensor as KerasTensor
-from minikeras.autodiff.tensor import Variable as Variable
 from minikeras.config import DTypePolicy as DTypePolicy
 from minikeras.config import FloatDTypePolicy as FloatDTypePolicy
 from minikeras.config import device_scope as _device_scope
@@ -46,6 +42,10 @@ from minikeras.metrics import Metric as Metric
 from minikeras.models.function import Function as Function
 from minikeras.models.model import Model as Model
 from minikeras.models.sequential import Sequential as Sequential
+from minikeras.ops.operators import GradientTape as GradientTape
+from minikeras.ops.operators import Variable as Variable
+from minikeras.ops.operators import grad as grad
+from minikeras.ops.operators import value_and_grad as value_and_grad
 from minikeras.optimizers.base import Optimizer as Optimizer
 from minikeras.regularizers import Regularizer as Regularizer
 

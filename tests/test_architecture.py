@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import minikeras
 from benchmarks.house import circles
 
@@ -206,6 +208,11 @@ def test_import_loads_numpy_at_most():
     assert "minikeras.layers" not in loaded
     loaded = _modules_after("from minikeras import Sequential, layers, losses, metrics, optimizers, ops, callbacks")
     assert not loaded & heavy
+
+
+@pytest.mark.parametrize("made", ["Variable(1.0)", "optimizers.SGD().learning_rate", "optimizers.SGD().iterations"])
+def test_whoever_has_a_variable_has_its_operators(made):
+    assert "minikeras.ops" in _modules_after(f"import minikeras; 0.5 ** minikeras.{made}")
 
 
 def test_declaring_the_cpus_kernels_loads_no_compiler():

@@ -424,7 +424,7 @@ def stacked(value: Any) -> Any:
 def _stack(arrays: list[Any]) -> Any:
     types = [array.dtype for array in arrays if hasattr(array, "dtype")]
     dtype = np.result_type(*([one for one in types if one.char in FLOATS] or types))
-    return k.xp.stack([_typed(array, dtype) for array in arrays]), lambda g, needs: list(g)
+    return k.stack([_typed(array, dtype) for array in arrays], 0), lambda g, needs: list(g)
 
 
 def _typed(array: Any, dtype: Any) -> Any:

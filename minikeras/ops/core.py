@@ -501,7 +501,7 @@ def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, so
 
 def _with_none(g: Any) -> Any:
     """Gradients of segments and, last, where -1 points to, one of the slices that are in none: zeros."""
-    return k.xp.concatenate([g, k.filled((1, *g.shape[1:]), g.dtype, 0)])
+    return k.concatenate([g, k.filled((1, *g.shape[1:]), g.dtype, 0)], 0)
 
 
 def _segment_extreme(data: Any, segment_ids: Any, count: int, sign: int, pick: Any) -> Any:

@@ -428,7 +428,8 @@ def _places(x: Any, maps: Any) -> Any:
     count, height, width, _ = x.shape
     maps = core.cast(maps, "float64" if x.dtype == "float64" else "float32")
     row, column = counted(height)[:, None], counted(width)
-    grid = k.xp.stack([part.reshape(-1) for part in k.xp.broadcast_arrays(column, row, k.xp.ones(1))])
+    ones = k.filled((1,), column.dtype, 1)
+    grid = k.stack([part.reshape(-1) for part in k.xp.broadcast_arrays(column, row, ones)], 0)
     grid = grid.astype(str(maps.dtype))
     below = product.matmul(maps[:, 6:], grid[:2]) + 1
     places = shaping.stack([product.matmul(maps[:, 3:6], grid) / below, product.matmul(maps[:, :3], grid) / below])
@@ -565,7 +566,7 @@ def elastic_transform(
     for axis in (2, 3):
         shifts = _along(shifts, _gaussian(int(6 * sigma) | 1, sigma, shape[axis]), axis)
     row, column = counted(shape[2])[:, None], counted(shape[3])
-    grid = k.xp.stack(k.xp.broadcast_arrays(row, column))[:, None]
+    grid = k.stack(k.xp.broadcast_arrays(row, column), 0)[:, None]
     return undo(_read(batch, shifts * (alpha * sigma) + grid.astype(dtype), **settings))
 
 

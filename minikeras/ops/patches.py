@@ -46,7 +46,7 @@ class _Windows:
         """(n, channels, *size) as (n, channels * taps, windows)."""
         x = k.xp.pad(x, [(0, 0), (0, 0), *[(pad, pad) for pad in self.pads]])
         parts = [x[:, :, rows, columns] for rows, columns in itertools.product(*self.taps)]
-        return k.xp.stack(parts, axis=2).reshape(len(x), x.shape[1] * len(parts), math.prod(self.counts))
+        return k.stack(parts, 2).reshape(len(x), x.shape[1] * len(parts), math.prod(self.counts))
 
     def add(self, y: Any) -> Any:
         """(n, channels * taps, windows) added up to (n, channels, *size): the transpose of `take`."""

@@ -249,7 +249,7 @@ def view_as_real(x: Any) -> Any:
     [[1.0, 2.0]]
     """
     x = as_array(x)
-    return k.xp.stack([k.xp.real(x), k.xp.imag(x)], axis=-1)
+    return k.stack([k.xp.real(x), k.xp.imag(x)], x.ndim)
 
 
 # ---------------------------------------------------------------- two arrays

@@ -256,7 +256,7 @@ def prod(x: Any, axis: Any = None, keepdims: bool = False, dtype: Any = None) ->
 
 def _preceding(x: Any) -> Any:
     """For each place of the last axis, the product of the values before it."""
-    return k.xp.concatenate([k.xp.ones_like(x[..., :1]), k.xp.cumprod(x, axis=-1)[..., :-1]], axis=-1)
+    return k.concatenate([k.xp.ones_like(x[..., :1]), k.xp.cumprod(x, axis=-1)[..., :-1]], x.ndim - 1)
 
 
 @differentiable(inputs=1, shape=shapes.reduction, keras="keras.src.ops.math.Logsumexp")

@@ -212,7 +212,7 @@ def stack(x: Any, axis: int = 0) -> Any:
         g = k.xp.moveaxis(g, axis, 0)
         return [g[i] for i in range(count)]
 
-    return k.xp.stack(xs, axis=axis), vjp
+    return k.stack(xs, shapes.place_of(axis, xs[0].ndim + 1)), vjp
 
 
 @composite(inputs=1, shape=shapes.hstack)
@@ -290,7 +290,7 @@ def _split(x: Any, sections: Any, axis: int) -> Any:
 
     def vjp(g: Any, needs: Any) -> Any:
         gradients = [k.xp.zeros_like(part) if one is None else one for one, part in zip(g, parts, strict=True)]
-        return (k.xp.concatenate(gradients, axis=axis),)
+        return (k.concatenate(gradients, axis),)
 
     return parts, vjp
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from minikeras import config as settings
 from minikeras import kernels as k
+from minikeras import ops  # noqa: F401  (gives rates and counts their operators)
 from minikeras.autodiff.tensor import Tensor, Variable, spoil
 from minikeras.declared import Configured
 from minikeras.optimizers.schedules import LearningRateSchedule, as_rate, is_formula

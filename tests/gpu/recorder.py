@@ -44,6 +44,7 @@ _READS = ("dump", "dumps", "get", "item", "tobytes", "tofile", "tolist")  # meth
 # functions that wait for the device, because their result's shape or a check of theirs depends on values
 _WAITING = ("argwhere", "bincount", "compress", "extract", "flatnonzero", "histogram", "nonzero", "unique")
 _BY_LIBRARIES = ("dot", "einsum", "inner", "kron", "matmul", "tensordot", "vdot")
+_JOINING = ("append", "block", "column_stack", "concatenate", "dstack", "hstack", "stack", "vstack")
 _KEYWORDS = {  # where the signature says **kwargs
     "einsum": {"dtype", "optimize"},
     "meshgrid": {"copy", "indexing", "sparse"},
@@ -426,9 +427,11 @@ def _method(name: str, array: DeviceArray, *args: Any, **keywords: Any) -> Any:
 
 
 def _check_library(name: str) -> None:
-    """CuPy's products do not run within a capture."""
+    """CuPy's products do not run within a capture, and arrays are joined by a table of their addresses, which moves."""
     if name in _BY_LIBRARIES and streams.capturing() is not None:
         raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
+    if name in _JOINING and streams.capturing() is not None:
+        streams.alloc_pinned_memory(8)
 
 
 def _check_sort(name: str, keywords: dict[str, Any]) -> None:

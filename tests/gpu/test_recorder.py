@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gpu.recorder import DeviceArray, recording_device
+from gpu.streams import StreamCaptureError
 from table_cases import check_use, registered
 
 from minikeras import kernels as k
@@ -97,6 +98,22 @@ def test_counts_what_moves_and_what_waits() -> None:
         x[k.to_device(np.array([0]))] = 0  # the index and the number
         assert len(counts.transfers) == 3
     assert k.active_device() == previous
+
+
+@pytest.mark.parametrize("name", ["concatenate", "stack", "hstack"])
+def test_arrays_are_not_joined_by_cupy_within_a_capture(name: str) -> None:
+    with recording_device():
+        x = k.to_device(HOST)
+        k.stack([x, x], 1)  # which loads its module
+        stream = k.xp.cuda.Stream(non_blocking=True)
+        with stream, k.xp.cuda.using_allocator(k.xp.cuda.MemoryPool().malloc):
+            stream.begin_capture()
+            joined = k.stack([x, x], 1)
+            with pytest.raises(StreamCaptureError, match="not permitted"):
+                getattr(k.xp, name)([x, x])
+            with pytest.raises(StreamCaptureError, match="Invalidated"):
+                stream.end_capture()
+            assert joined.shape == (2, 2, 3)
 
 
 def test_kernels_from_outside_are_used_on_the_device() -> None:

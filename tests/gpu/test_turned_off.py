@@ -15,7 +15,6 @@ from gpu import host, recorder, spoilt
 from minikeras import config
 from minikeras import kernels as k
 from minikeras.kernels import table
-from minikeras.kernels.cpu.compiler import store
 from minikeras.kernels.cuda import turned_off
 
 DEVICE = "Stand-in, driver 12.8, minikeras "
@@ -25,7 +24,7 @@ xp = recorder._module
 @pytest.fixture(autouse=True)
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine whose GPU nobody has used."""
-    monkeypatch.setattr(store, "folders", lambda: [Path("nowhere"), tmp_path / "cache"])
+    monkeypatch.setattr(turned_off, "path", lambda: tmp_path / "cache" / "gpu.json")
     monkeypatch.setattr(turned_off, "_begun", set())
     monkeypatch.setattr(turned_off, "_off", {})
     yield

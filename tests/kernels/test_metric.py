@@ -135,5 +135,9 @@ def test_confusion_of_nothing_and_of_what_is_no_number() -> None:
     cpu.add_confusion(counts, np.zeros((0, 1)), np.zeros((0, 1), "f4"), None, None, (0.2, 0.4))
     assert not np.any(counts)
     scores = np.float32([[np.inf], [-np.inf], [np.nan]])
-    cpu.add_confusion(counts, np.ones((3, 1)), scores, None, None, (0.2, 0.4))
-    np.testing.assert_array_equal(counts, [[1, 1], [0, 0], [0, 0], [2, 2]])
+    for table in (cpu, reference):
+        for thresholds in ((0.2, 0.4), (0.2,)):
+            counts = tuple(np.zeros(len(thresholds)) for _ in range(4))
+            table.add_confusion(counts, np.ones((3, 1)), scores, None, None, thresholds)
+            np.testing.assert_array_equal([count[-1] for count in counts], [1, 0, 0, 2])
+            np.testing.assert_array_equal([count[0] for count in counts], [1, 0, 0, 2])

@@ -256,16 +256,16 @@ class Recording:
         for unknown in self._unknown.values():
             self.spoil(f"{unknown} comes from Python code")
         blocks = [count for _, count in self.drawn.values()]
-        places = [self._counters.get(stream) for stream in self.drawn]
+        places = [self._counters[stream] for stream in self.drawn if stream in self._counters]
         first = self._next_place
-        if any(place is None for place in places):  # drawn, but of no use
+        if len(places) < len(self.drawn):
             self.spoil("it draws random numbers elsewhere than on the device")
             return
-        self.first_counter = min(places, default=first)  # type: ignore[type-var]
+        self.first_counter = min(places, default=first)
         self._keep_states()
         growth = np.zeros(max(first - self.first_counter, 1), "uint64")
         for place, count in zip(places, blocks, strict=True):
-            growth[place - self.first_counter] = count  # type: ignore[operator]
+            growth[place - self.first_counter] = count
         flags = [cell for _, cell in self.flags.values()]  # the last step is one whose flag is 0
         if len(flags) > 1:
             self.spoil("more than one number decides whether it is made")
@@ -305,7 +305,7 @@ class Recording:
             self.spoiled = reason
 
     def put_off(self, what: str) -> None:
-        """Give this recording up for what must happen outside of a capture, and will in the step by the layers.
+        """Give this recording up for what must happen outside of a capture, and will when the layers make the step.
 
         Raises:
             NotRecorded: always.

@@ -68,6 +68,15 @@ def concatenate(k: Kernels, arrays: Sequence[Any], axis: int) -> Any:
     return out
 
 
+def _are_alike(arrays: Any) -> bool:
+    return all(one.dtype == arrays[0].dtype and one.shape == arrays[0].shape for one in arrays)
+
+
+@override(reference.stack, "gpu", when=_are_alike)
+def stack(k: Kernels, arrays: Sequence[Any], axis: int) -> Any:
+    return k.concatenate([k.xp.expand_dims(one, axis) for one in arrays], axis)
+
+
 def _is_cut(x: Any, axis: int) -> bool:
     """Whether the parts would be views with gaps, which kernels would refuse."""
     is_plain = x.dtype.itemsize in _WORDS and x.size > 0 and x.flags.c_contiguous

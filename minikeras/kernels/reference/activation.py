@@ -317,7 +317,7 @@ def glu_grad(k: Kernels, g: Any, x: Any, axis: int = -1) -> Any:
     """Backward of `glu` at its input."""
     values, gates = k.xp.split(x, 2, axis)
     s = k.activate(gates, "sigmoid")
-    return k.xp.concatenate([g * s, g * (values * (s * (1 - s)))], axis)
+    return k.concatenate([g * s, g * (values * (s * (1 - s)))], axis % x.ndim)
 
 
 @kernel

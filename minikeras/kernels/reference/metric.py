@@ -118,14 +118,15 @@ def _above(k: Kernels, scores: Any, weights: Any, thresholds: tuple[float, ...])
         return (weights * (scores > thresholds[0])).sum(axis=0, keepdims=True, dtype="float64")
     if not len(scores):
         return k.xp.zeros((len(thresholds), scores.shape[1]))
+    weights = weights * (scores == scores)  # NaN, which sorting takes for the highest, is above no threshold
     bounds = _bounds(thresholds, scores.dtype, k.xp)
     columns = []
     for label in range(scores.shape[1]):
         order = k.xp.argsort(scores[:, label])
         total = k.xp.cumsum(weights[order, label], dtype="float64")
-        below = k.xp.concatenate([k.xp.zeros_like(total[:1]), total])  # weight of the i lowest scores at index i
+        below = k.concatenate([k.xp.zeros_like(total[:1]), total], 0)  # weight of the i lowest scores at index i
         columns.append(below[-1] - below[k.xp.searchsorted(scores[order, label], bounds, side="right")])
-    return k.xp.stack(columns, axis=1)
+    return k.stack(columns, 1)
 
 
 @lru_cache(maxsize=256)

@@ -71,7 +71,7 @@ def random_bits(k: Kernels, key: int, counter: int, count: int, out: Any = None)
         high1, low1 = _product(c2, MULTIPLIERS[1])
         c0, c1, c2, c3 = (high1 ^ c1 ^ numpy.uint64(k0), low1, high0 ^ c3 ^ numpy.uint64(k1), low0)
         k0, k1 = k0 + KEY_STEPS[0] & _WORD, k1 + KEY_STEPS[1] & _WORD
-    words = k.xp.stack((c0, c1, c2, c3), axis=1).reshape(-1)[:count]
+    words = k.stack((c0, c1, c2, c3), 1).reshape(-1)[:count]
     if out is None:
         return words
     out[...] = words
@@ -135,7 +135,7 @@ def normal(k: Kernels, key: int, counter: int, shape: tuple[int, ...], dtype: An
     pairs = k.uniform(key, counter, (2, -(-size // 2)), wide)
     radius = xp.sqrt(xp.log(1 - pairs[0]) * -2)
     angle = pairs[1] * (2 * math.pi)
-    values = xp.concatenate((radius * xp.cos(angle), radius * xp.sin(angle)))[:size].reshape(shape)
+    values = k.concatenate((radius * xp.cos(angle), radius * xp.sin(angle)), 0)[:size].reshape(shape)
     out = k.empty(shape, dtype) if out is None else out
     out[...] = values
     return out
@@ -159,7 +159,7 @@ def short_words(k: Kernels, key: int, counter: int, blocks: int) -> Any:
         p0, p1 = c0 * m0, c2 * m1
         c0, c1, c2, c3 = p1 >> shift ^ c1 ^ numpy.uint64(k0), p1 & low, p0 >> shift ^ c3 ^ numpy.uint64(k1), p0 & low
         k0, k1 = k0 + SHORT_KEY_STEPS[0] & 0xFFFFFFFF, k1 + SHORT_KEY_STEPS[1] & 0xFFFFFFFF
-    return xp.stack((c0, c1, c2, c3), axis=1).astype(xp.uint32)
+    return k.stack((c0, c1, c2, c3), 1).astype(xp.uint32)
 
 
 def mask_threshold(rate: float) -> int:

@@ -15,6 +15,12 @@ def concatenate(k: Kernels, arrays: Sequence[Any], axis: int) -> Any:
 
 
 @kernel
+def stack(k: Kernels, arrays: Sequence[Any], axis: int) -> Any:
+    """Arrays of one type and shape joined along a new axis (not negative)."""
+    return k.xp.stack(arrays, axis=axis)
+
+
+@kernel
 def split(k: Kernels, x: Any, ends: Sequence[int], axis: int) -> list[Any]:
     """The parts of an array along an axis (not negative): each ends before an index, one more goes to the end.
 

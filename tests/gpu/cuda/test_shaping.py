@@ -38,6 +38,18 @@ def test_joining_and_cutting(kind: str, shape: list[int], axis: int, lengths: li
     same(run, None, 0, 0)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@given(SHAPES, st.integers(0, 3), st.sampled_from([1, 2, 9]), st.booleans())
+def test_stacking(kind: str, shape: list[int], axis: int, count: int, gaps: bool) -> None:
+    axis %= len(shape) + 1
+
+    def run(k: Kernels) -> list[Any]:
+        arrays = [values(place, tuple(shape), kind) for place in range(count)]
+        return [k.stack([k.to_device(np.asfortranarray(one) if gaps else one) for one in arrays], axis)]
+
+    same(run, None if gaps or kind == "complex128" else {"copy_strips"}, 0, 0)
+
+
 def test_what_is_copied() -> None:
     x = gpu.to_device(numbers(0, 4, 6))
     assert all(part.base is x for part in gpu.split(x, [1], 0))  # views
