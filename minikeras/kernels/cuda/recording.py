@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from minikeras import kernels
-from minikeras.kernels.arena import Advancing, Arena, current, memory_of
+from minikeras.kernels.arena import Advancing, Arena, constant, current, memory_of
 from minikeras.kernels.cuda.launch import THREADS, Address, Source, each, is_array, launch
 
 LARGE = 1 << 31  # bytes of a step's buffers from which on the time between kernels is next to nothing
@@ -436,7 +436,9 @@ class Recording:
             self._beside.synchronize()
 
     def fix(self, array: Any) -> Any:
-        """An array that was made of Python's numbers: the graph makes it anew, or it was moved to the device."""
+        """An array of Python's numbers: the graph makes it anew, or it has been or will be moved to the device."""
+        if not is_array(array):
+            return constant(array)
         self._unknown.pop(array.data.ptr, None)
         return array
 
