@@ -180,6 +180,29 @@ def test_what_ends_a_capture(name: str) -> None:
     assert streams.shared.capture is None and streams.shared.pinned is None and not streams.state.allocators
 
 
+@pytest.mark.parametrize("kind", ["a number", "an array of the host", "an array of a number", "an array of the device"])
+def test_what_is_another_in_each_step_is_found_out(kind: str) -> None:
+    clock = [0]
+
+    class Changing(layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            number = 1 + 0.1 * (clock[0] % 7)
+            if kind == "a number":
+                return inputs * number
+            if kind == "an array of the host":
+                return inputs * np.full(4, number, "f4")
+            if kind == "an array of a number":
+                return inputs * ops.full((4,), number)
+            return ops.convert_to_tensor(inputs.data * number)
+
+    first, second = twins(lambda jit: mlp(jit, Changing), True)
+    for step in range(4 * READY):
+        clock[0] = step
+        assert first.train_on_batch(X[:8], Y[:8]) == second.train_on_batch(X[:8], Y[:8])
+    assert state(first) == state(second)
+    assert entry(first).program is None and entry(first).reason is not None, first.program()
+
+
 def test_what_was_not_loaded_puts_a_recording_off() -> None:
     source = launch.Source("__global__ void twice(const T* x, T* y, whole n) { EACH(i, n) y[i] = A(x[i]) * 2; }")
     launch.sources.remove(source)
