@@ -40,7 +40,8 @@ class _Shared:
     def __init__(self) -> None:
         self.capture: Capture | None = None
         self.pinned: Callable[[int], Any] | None = None
-        self.pinned_memory: dict[int, Any] = {}
+        self.pinned_memory: dict[int, Any] = {}  # by address, also what was freed just now
+        self.pinned_freed: deque[int] = deque()
         self.memory: dict[int, weakref.ref] = {}  # by the address of device memory, the pool that it is from
 
 
@@ -233,9 +234,17 @@ def _pinned(size: int) -> Any:
     held = kind()
     address = ctypes.addressof(held)
     given = type("Pinned", (kind,), {}).from_buffer(held)
-    shared.pinned_memory[address] = held  # and stays
-    weakref.finalize(given, ctypes.memset, address, 255, max(size, 1)).atexit = False
+    shared.pinned_memory[address] = held
+    weakref.finalize(given, _free_pinned, address, max(size, 1)).atexit = False
     return given
+
+
+def _free_pinned(address: int, size: int) -> None:
+    """Put other values there; what was freed last is still there to show them."""
+    ctypes.memset(address, 255, size)
+    shared.pinned_freed.append(address)
+    if len(shared.pinned_freed) > 32:
+        del shared.pinned_memory[shared.pinned_freed.popleft()]
 
 
 def later(array: np.ndarray) -> Callable[[], np.ndarray]:
