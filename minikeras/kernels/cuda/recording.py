@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from minikeras import kernels
-from minikeras.kernels.arena import Advancing, Arena, current, memory_of
+from minikeras.kernels.arena import Advancing, Arena, constant, current, memory_of
 from minikeras.kernels.cuda.launch import THREADS, Address, Source, each, is_array, launch
 
 LARGE = 1 << 31  # bytes of a step's buffers from which on the time between kernels is next to nothing
@@ -33,6 +33,8 @@ MOST_STEPS = 64  # that one call makes
 STEP, MADE, GOES_ON, ADDRESSES = 0, 1, 2, 3
 PLACES = 1024
 _BYTE = np.dtype("uint8")
+_capturing = threading.Lock()  # which concerns what all threads take pinned memory from
+_OF_OTHERS = "others than our own kernels compute what only some steps do"
 
 SOURCE = Source("""
 // the part that belongs to the step that is next, of an array for many steps, whose address lies in the block
@@ -119,7 +121,7 @@ class Recording:
         states: of the known arrays those that not only an optimizer changes.
     """
 
-    defers = True  # nothing is done before `perform`
+    defers = True  # nothing is done before a program does it
 
     def __init__(self, known: Iterable[Any] = (), tables: Sequence[np.ndarray] = (), states: Iterable[Any] = ()):
         self._k = kernels.active_table()
@@ -166,18 +168,29 @@ class Recording:
     # ------------------------------------------------------------ the capture
 
     def __enter__(self) -> Recording:
-        xp = self.xp
-        self._outer, current.recording = current.recording, self
         self._stack = ExitStack()
+        try:
+            self._begin()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _begin(self) -> None:
+        if not _capturing.acquire(blocking=False):
+            self.again = True
+            self.spoil("another thread records a step")
+            raise NotRecorded(self.spoiled)
+        self._stack.callback(_capturing.release)
+        self._outer, current.recording = current.recording, self
         self._stack.callback(self._leave)
         self._stack.enter_context(self._stream)
-        self._stack.enter_context(xp.cuda.using_allocator(self._allocate))
+        self._stack.enter_context(self.xp.cuda.using_allocator(self._allocate))
         self._stack.enter_context(self.arena)
-        self._stack.enter_context(_no_copies(xp))
+        self._stack.enter_context(_no_copies(self.xp))
         self._stream.begin_capture()
         if self.now.size:
             self._launch("take_numbers", self.now.size, (self.block, self.rows, self.now, self.now.size))
-        return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         try:
@@ -316,6 +329,8 @@ class Recording:
 
     def multiplied(self, kind: Any, arrays: Sequence[Any], run: Callable[[], None]) -> None:
         """Note a product, and what makes it alone."""
+        if self._where is not self.goes_on:
+            self.spoil(_OF_OTHERS)
         self._keep(arrays)
         self._signature.append(("product", *kind))
         self.calls.append((f"product of {kind.rows} x {kind.inner} by {kind.columns}", max(kind.batch, 1), run))
@@ -360,7 +375,7 @@ class Recording:
             yield
             self._cut()
             if sum(map(_nodes, self.graphs[graphs:])) != len(self.calls) - calls:
-                self.spoil("CuPy computes what only some steps do")
+                self.spoil(_OF_OTHERS)
         finally:
             self._where = outer
 
@@ -421,7 +436,9 @@ class Recording:
             self._beside.synchronize()
 
     def fix(self, array: Any) -> Any:
-        """An array that was made of Python's numbers: the graph makes it anew, or it was moved to the device."""
+        """An array of Python's numbers: the graph makes it anew, or it has been or will be moved to the device."""
+        if not is_array(array):
+            return constant(array)
         self._unknown.pop(array.data.ptr, None)
         return array
 
