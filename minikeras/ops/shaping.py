@@ -531,7 +531,7 @@ def _known(x: Any, key: tuple, ndim: int) -> Any:
         axis += size if part is not None else 0
         before += size if place < picking[0] else 0
     lead = before if picking == list(range(picking[0], picking[-1] + 1)) else 0
-    return known.reshape(*known.shape, *[1] * (ndim - lead - known.ndim))
+    return known.reshape((*known.shape, *[1] * (ndim - lead - known.ndim)))
 
 
 @differentiable(inputs=1, shape=shapes.get_item, takes=2)

@@ -43,9 +43,8 @@ def take(k: Kernels, x: Any, indices: Any, axis: int) -> Any:
         IndexError: an index is out of range (CPU; on a GPU the slice is NaN, where there is such a number).
     """
     y = k.xp.take(x, indices, axis=axis)
-    return (
-        y if k.xp is numpy else _only_known(k, y, indices.reshape(*indices.shape, *[1] * (x.ndim - 1 - axis)), x, axis)
-    )
+    lined_up = (*indices.shape, *[1] * (x.ndim - 1 - axis))
+    return y if k.xp is numpy else _only_known(k, y, indices.reshape(lined_up), x, axis)
 
 
 @kernel
