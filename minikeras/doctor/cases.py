@@ -190,7 +190,8 @@ def _matches(b: Bench) -> list[Any]:
 def _embeddings(b: Bench) -> list[Any]:
     indices = b.integers(7, 4, 3)
     added = b.add_along(b.array(*indices.shape), indices, 7, 1)
-    return [b.embedding(b.array(7, 2), indices), b.embedding_grad(b.array(4, 3, 2), indices, (7, 2)), added]
+    taken = [b.take(b.array(2, 7, 3), indices, 1), b.take_along(b.array(*indices.shape), b.integers(3, 4, 5), 1)]
+    return [b.embedding(b.array(7, 2), indices), b.embedding_grad(b.array(4, 3, 2), indices, (7, 2)), added, *taken]
 
 
 def _batches(b: Bench) -> list[Any]:

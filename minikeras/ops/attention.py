@@ -98,7 +98,18 @@ def attention(
     zero_empty: bool = False,
     return_weights: bool = False,
 ) -> Any:
-    """The kernel `attention` of arrays (batch, steps, heads, size), with the weights where `return_weights`."""
+    """The kernel `attention` of arrays (batch, steps, heads, size), with the weights where `return_weights`.
+
+    Raises:
+        ValueError: for shapes that do not fit together.
+    """
+    (batch, _, heads, size), (of_keys, _, groups, depth) = query.shape, key.shape
+    if not (batch == of_keys and size == depth and key.shape[:3] == value.shape[:3] and heads % groups == 0):
+        raise ValueError(
+            "Attention takes keys and values of the queries' batch, as many keys as values, and keys of the queries' "
+            f"size, got queries of shape {tuple(query.shape)}, keys of {tuple(key.shape)} and values of "
+            f"{tuple(value.shape)}; correct them."
+        )
     dtype = result_type(query, key, value)
     q, key_, v = (one if one.dtype == dtype else one.astype(dtype) for one in (query, key, value))
     y, weights = k.attention(

@@ -434,7 +434,7 @@ def top_k(x: Any, k: int, sorted: bool = True) -> Any:
 def _top_k(x: Any, count: int) -> Any:
     order = k.xp.argsort(x[..., ::-1], axis=-1, kind="stable")[..., ::-1][..., :count]  # equal values keep their order
     index = x.shape[-1] - 1 - order
-    values = k.xp.take_along_axis(x, index, axis=-1)
+    values = k.take_along(x, index, x.ndim - 1)
 
     def vjp(g: Any, needs: Any) -> Any:
         gradient = k.filled((x.size // x.shape[-1], x.shape[-1]), x.dtype, 0)
@@ -496,7 +496,7 @@ def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, so
     count, width = _segments(segment_ids, num_segments), math.prod(data.shape[1:])
     places = k.xp.where(segment_ids < 0, count, segment_ids)
     y = k.embedding_grad(data.reshape(-1, width), places, (count + 1, width)).reshape(count + 1, *data.shape[1:])
-    return y[:-1], lambda g, needs: (k.xp.take(_with_none(g), places, axis=0), None)
+    return y[:-1], lambda g, needs: (k.take(_with_none(g), places, 0), None)
 
 
 def _with_none(g: Any) -> Any:

@@ -275,6 +275,17 @@ def _erf(k: Any, x: Any) -> Any:
     return _by(elementwise.erf, x)
 
 
+# their operations know of indices out of range
+@kernels.override("take", "tape")
+def _take(k: Any, x: Any, indices: Any, axis: int) -> Any:
+    return _by(shaping.take, x, indices, axis=axis)
+
+
+@kernels.override("take_along", "tape")
+def _take_along(k: Any, x: Any, indices: Any, axis: int) -> Any:
+    return _by(shaping.take_along_axis, x, indices, axis=axis)
+
+
 # the probabilities that these two are given are constants, which they are not here
 @kernels.override("cross_entropy_grad", "tape")
 def _cross_entropy_grad(k: Any, g: Any, logits: Any, target: Any, probabilities: Any = None) -> Any:

@@ -13,8 +13,9 @@ from minikeras import kernels as k
 from minikeras.autodiff import shapes
 from minikeras.autodiff.op import composite, differentiable
 from minikeras.autodiff.operands import operands, raw
-from minikeras.autodiff.tensor import Tensor
+from minikeras.autodiff.tensor import FLOATS, Tensor
 from minikeras.kernels.arena import fixed
+from minikeras.kernels.reference.shaping import known_places
 from minikeras.ops.common import as_array, as_type, axes_of, counted, result_type, unbroadcast
 
 KERAS_MODULE = "keras.src.ops.numpy"
@@ -358,7 +359,7 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
         return k.xp.repeat(rows, repeats, axis), lambda g, needs: (k.total(g.reshape(copies), axis + 1).reshape(shape),)
     counts = np.broadcast_to(k.to_host(repeats), (size,))
     index = fixed(k.to_device(np.repeat(np.arange(size), counts)))
-    return k.xp.take(rows, index, axis=axis), lambda g, needs: (_add_along(g, index, rows.shape, axis).reshape(shape),)
+    return k.take(rows, index, axis), lambda g, needs: (_add_along(g, index, rows.shape, axis).reshape(shape),)
 
 
 @differentiable(inputs=1, shape=shapes.tile)
@@ -446,13 +447,17 @@ def _add_along(g: Any, index: Any, shape: tuple[int, ...], axis: int) -> Any:
     axis %= len(shape)
     before, after = shape[:axis], shape[axis + 1 :]
     rows = g.reshape(math.prod(before), index.size, math.prod(after)).swapaxes(0, 1).reshape(index.size, -1)
-    gradient = k.embedding_grad(rows, index % shape[axis], (shape[axis], rows.shape[1]))
+    size = shape[axis]
+    index = index % size if k.xp is np else k.xp.where(index < 0, index + size, index)  # out of range: added nowhere
+    gradient = k.embedding_grad(rows, index, (size, rows.shape[1]))
     return k.xp.moveaxis(gradient.reshape(shape[axis], *before, *after), 0, axis)
 
 
 @differentiable(inputs=2, shape=shapes.take)
 def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """The slices number `indices` (any shape) along an axis, or (None) elements of the flattened array.
+
+    An index out of range is refused; on a GPU, which would have to be waited for, floats are NaN there.
 
     Args:
         x: tensor, array or number.
@@ -465,14 +470,16 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     x, indices = as_array(x), as_array(indices)
     if indices.dtype.kind not in "iu":
         indices = indices.astype("int32")
-    rows, along = (x.reshape(-1), 0) if axis is None else (x, axis)
-    y = k.xp.take(rows, indices, axis=along)
+    rows, along = (x.reshape(-1), 0) if axis is None else (x, shapes.place_of(axis, x.ndim))
+    y = k.take(rows, indices, along)
     return y, lambda g, needs: (_add_along(g, indices, rows.shape, along).reshape(x.shape), None)
 
 
 @differentiable(inputs=2, shape=shapes.take_along_axis)
 def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Any:
     """For each line along an axis its own elements, `y[..., i, ...] = x[..., indices[..., i, ...], ...]`.
+
+    An index out of range is refused; on a GPU, which would have to be waited for, floats are NaN there.
 
     >>> from minikeras import ops
     >>> ops.take_along_axis([[10, 20], [30, 40]], [[1], [0]], axis=1)
@@ -483,11 +490,13 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Any:
     indices = indices.astype("int64")
     rows = x.reshape(-1) if axis is None else x
     along = 0 if axis is None else axis % x.ndim
-    y = k.xp.take_along_axis(rows, indices, axis=along)
+    y = k.take_along(rows, indices, along)
 
     def vjp(g: Any, needs: Any) -> Any:
         if indices.shape[:along] == rows.shape[:along] and indices.shape[along + 1 :] == rows.shape[along + 1 :]:
             return k.add_along(g, indices, rows.shape[along], along).reshape(x.shape), None
+        if k.active_device() == "gpu":  # where what an index out of range picked has no gradient
+            g = k.xp.where(known_places(indices, rows.shape[along]), g, g.dtype.type(0))
         gradient = k.filled(rows.shape, g.dtype, 0)
         lines = [counted(n).reshape((-1,) + (1,) * (rows.ndim - 1 - i)) for i, n in enumerate(indices.shape)]
         for i, n in enumerate(rows.shape):
@@ -504,9 +513,32 @@ def _is_basic(key: tuple) -> bool:
     return all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in key)
 
 
+def _known(x: Any, key: tuple, ndim: int) -> Any:
+    """Which of the values that arrays pick are there, in as many axes as the result has; None: all, or nobody knows.
+
+    The CPU refuses indices that are out of range; a GPU, which would have to be waited for, takes others.
+    """
+    if k.active_device() != "gpu" or any(getattr(part, "dtype", x.dtype).kind == "b" for part in key):
+        return None
+    picking = [place for place, part in enumerate(key) if hasattr(part, "dtype") or isinstance(part, int)]
+    axes = len([part for part in key if part is not None and part is not Ellipsis])
+    known, axis, before = None, 0, 0
+    for place, part in enumerate(key):
+        if hasattr(part, "dtype"):
+            one = known_places(part, x.shape[axis])
+            known = one if known is None else known & one
+        size = x.ndim - axes if part is Ellipsis else 1
+        axis += size if part is not None else 0
+        before += size if place < picking[0] else 0
+    lead = before if picking == list(range(picking[0], picking[-1] + 1)) else 0
+    return known.reshape((*known.shape, *[1] * (ndim - lead - known.ndim)))
+
+
 @differentiable(inputs=1, shape=shapes.get_item, takes=2)
 def get_item(x: Any, key: Any) -> Any:
     """`x[key]` with integers, slices, `...`, None, index arrays and boolean masks.
+
+    An index out of range is refused; in an array on a GPU, which would have to be waited for, floats are NaN there.
 
     >>> from minikeras import ops
     >>> ops.get_item([1, 2, 3], slice(1, None))
@@ -515,8 +547,13 @@ def get_item(x: Any, key: Any) -> Any:
     """
     parts = tuple(_raw_key(part) for part in key) if isinstance(key, tuple) else (_raw_key(key),)
     basic = _is_basic(parts)
+    y = x[parts]
+    known = None if basic or x.dtype.char not in FLOATS else _known(x, parts, y.ndim)
+    if known is not None:
+        y = k.xp.where(known, y, y.dtype.type(math.nan))
 
     def vjp(g: Any, needs: Any) -> Any:
+        g = g if known is None else k.xp.where(known, g, g.dtype.type(0))
         gradient = k.filled(x.shape, g.dtype, 0)
         if basic or (len(parts) == 1 and parts[0].dtype.kind == "b"):
             gradient[parts] = g
@@ -524,7 +561,7 @@ def get_item(x: Any, key: Any) -> Any:
             k.xp.add.at(gradient, parts, g)
         return (gradient,)
 
-    return x[parts], vjp
+    return y, vjp
 
 
 def _raw_key(part: Any) -> Any:

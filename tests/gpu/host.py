@@ -161,6 +161,6 @@ def _as_memory(value: Any) -> np.ndarray:
         return np.array(value._held.__array_interface__["data"][0], np.uint64)
     if isinstance(value, np.ndarray):
         raise TypeError("A kernel takes arrays of the device, got one of NumPy.")
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.generic)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.uint64)):  # of NumPy's only what 64 bits need
         raise TypeError(f"A kernel takes arrays, int and float, got {type(value).__name__}.")
     return np.array(value, np.int64 if isinstance(value, int) else np.float64 if isinstance(value, float) else None)

@@ -10,6 +10,7 @@ What CuPy does differently from NumPy, and this shows:
 - a reduction or an index gives an array without axes instead of a scalar;
 - ufuncs have no `where=`, only some have `at`, and that for some types only, and only two can `reduce`;
 - a function's `out` shares no memory with what it reads;
+- an index in an array that is out of range counts around;
 - functions whose result depends on values (boolean indices, `nonzero`, ...) wait for the device, as `float(x)` does.
 """
 
@@ -205,7 +206,7 @@ class DeviceArray:
     def __getitem__(self, key: Any) -> DeviceArray:
         plain, advanced = _index(key)
         if advanced:
-            return _called(np.ndarray.__getitem__, (self, key if isinstance(key, tuple) else (key,)), {})
+            return _called(_picked, (self, key if isinstance(key, tuple) else (key,)), {})
         if Ellipsis not in plain:
             plain = (*plain, Ellipsis)  # NumPy then gives a view also of a single value
         return _wrapped(self._held[plain])
@@ -218,7 +219,7 @@ class DeviceArray:
             _counts.transfer(())  # CuPy makes an array of the number
         held, given = self._held, value._held if isinstance(value, DeviceArray) else value
         parts = key if isinstance(key, tuple) else (key,)
-        _do(lambda: held.__setitem__(plain, given), (self, value, *parts))
+        _do(lambda: held.__setitem__(_places(held, plain), given), (self, value, *parts))
 
     def __deepcopy__(self, memo: dict) -> DeviceArray:
         return _wrapped(self._held.copy())
@@ -238,6 +239,39 @@ def _index(key: Any) -> tuple[tuple, bool]:
         else:
             raise TypeError(f"An index by {type(part).__name__} moves it to the device each time; move it before.")
     return tuple(plain), any(isinstance(part, DeviceArray) for part in parts)
+
+
+def _places(array: np.ndarray, key: Any) -> tuple:
+    """An index, with those that are out of range in arrays counted around, as CuPy does."""
+    parts, axis, found = key if isinstance(key, tuple) else (key,), 0, []
+    taken = [part.ndim if isinstance(part, np.ndarray) and part.dtype.kind == "b" else 1 for part in parts]
+    whole = sum(n for n, part in zip(taken, parts, strict=True) if part is not None and part is not Ellipsis)
+    for n, part in zip(taken, parts, strict=True):
+        is_array = isinstance(part, np.ndarray) and part.dtype.kind in "iu"
+        found.append(_around(part, array.shape[axis]) if is_array else part)
+        axis += array.ndim - whole if part is Ellipsis else 0 if part is None else n
+    return tuple(found)
+
+
+def _around(indices: np.ndarray, size: int) -> np.ndarray:
+    return indices.astype("int64") % size if size else indices
+
+
+def _picked(array: np.ndarray, key: tuple) -> Any:
+    return array[_places(array, key)]
+
+
+def _take(array: np.ndarray, indices: Any, axis: Any = None, out: Any = None) -> Any:
+    size = array.size if axis is None else array.shape[axis]
+    return np.take(array, _around(np.asarray(indices), size), axis, out)
+
+
+def _take_along_axis(array: np.ndarray, indices: Any, axis: Any) -> Any:
+    size = array.size if axis is None else array.shape[axis]
+    return np.take_along_axis(array, _around(indices, size), axis)
+
+
+_INSTEAD = {"take": _take, "take_along_axis": _take_along_axis}  # of NumPy's functions, which refuse such indices
 
 
 def _wrapped(value: Any) -> Any:
@@ -424,7 +458,7 @@ def _method(name: str, array: DeviceArray, *args: Any, **keywords: Any) -> Any:
     _check_sort(name, keywords)
     _check_library(name)
     _ask_cupy(getattr(cupy.ndarray, name), f"ndarray.{name}", (array, *args), keywords)
-    return _called(getattr(np.ndarray, name), (array, *args), keywords)
+    return _called(_INSTEAD.get(name, getattr(np.ndarray, name)), (array, *args), keywords)
 
 
 def _check_library(name: str) -> None:
@@ -514,6 +548,10 @@ class _Ufunc:
             if name == "at" and args[0].dtype.char not in _SCATTERED[self._ours.__name__]:
                 raise TypeError(f"cupy.{self._ours.__name__}.at does not work on {args[0].dtype}.")
             _ask_cupy(getattr(self._theirs, name), f"{self._ours.__name__}.{name}", args, keywords)
+            if name == "at":
+                return _called(
+                    lambda a, key, *rest: getattr(self._ours, name)(a, _places(a, key), *rest), args, keywords
+                )
             return _called(getattr(self._ours, name), args, keywords)
 
         return method
@@ -587,7 +625,7 @@ def _function(name: str, theirs: Callable, ours: Callable, *args: Any, **keyword
     _check_library(name)
     _check_out(name, args, keywords.get("out"))
     _ask_cupy(theirs, name, args, keywords)
-    return _called(ours, args, keywords)
+    return _called(_INSTEAD.get(name, ours), args, keywords)
 
 
 def _install_operators() -> None:

@@ -83,6 +83,20 @@ def test_attention(
     check_gradients(lambda *values: attention(*values, **options), *inputs)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ((2, 6, 2, 5), (2, 5, 2, 3)),
+        ((2, 6, 2, 4), (2, 6, 2, 3)),
+        ((3, 6, 2, 5), (3, 6, 2, 3)),
+        ((2, 6, 2, 5), (2, 6, 1, 3)),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(key: tuple, value: tuple) -> None:
+    with pytest.raises(ValueError, match=r"got queries of shape \(2, 3, 4, 5\)"):
+        ops.dot_product_attention(*random(0, (2, 3, 4, 5), key, value))
+
+
 @given(
     leading=st.lists(st.integers(0, 3), min_size=1, max_size=3).map(tuple),
     inner=st.lists(st.integers(1, 3), min_size=1, max_size=2).map(tuple),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ops.op_cases import BINARY, CASES, REDUCTIONS, UNARY, Case, spaced
 
-from minikeras import Model, layers, ops, tree
-from minikeras.autodiff import KerasTensor, Tensor, check_gradients
+from minikeras import Model, kernels, layers, ops, tree
+from minikeras.autodiff import KerasTensor, Tensor, check_gradients, grad
 from minikeras.ops import core
 from minikeras.ops import numpy as numpy_ops
 
@@ -158,10 +161,43 @@ def test_indexing(shape: tuple[int, ...], data: st.DataObject) -> None:
     check_gradients(ops.get_item, x, key=index)
 
 
+X = np.arange(24.0).reshape(2, 3, 4)
+# what picks from X by indices, the second of which is out of range, and where the result has what that picks
+OUT_OF_RANGE = {
+    "take": (lambda x, i: ops.take(x, i, axis=1), (slice(None), 1)),
+    "take_along_axis": (lambda x, i: ops.take_along_axis(x, ops.reshape(i, (1, -1, 1)), axis=1), (slice(None), 1)),
+    "an array": (lambda x, i: x[:, i], (slice(None), 1)),
+    "an array and numbers": (lambda x, i: x[..., i, 2], (slice(None), 1)),
+    "an array apart from a number": (lambda x, i: x[1, :, None, ops.cast(i, "int64")], 1),
+    "arrays": (lambda x, i: x[ops.where(i > 2, 1, i % 2), i], 1),
+    "after a new axis": (lambda x, i: x[None, 0, i], (slice(None), 1)),
+}
+
+
+@pytest.mark.parametrize(("pick", "there"), OUT_OF_RANGE.values(), ids=OUT_OF_RANGE)
+@pytest.mark.parametrize("wrong", [5, -6])
+def test_an_index_out_of_range(pick: Callable, there: Any, wrong: int) -> None:
+    """The CPU refuses it; on a GPU, which would have to be waited for, what it picks is NaN, and has no gradient."""
+    x, indices = ops.convert_to_tensor(X), ops.convert_to_tensor(np.array([-1, wrong, 0]))
+    if kernels.active_device() != "gpu":
+        with pytest.raises(IndexError):
+            pick(x, indices)
+        return
+    right = np.array([-1, 0, 0])
+    expected = np.array(pick(x, ops.convert_to_tensor(right)))
+    expected[there] = np.nan
+    np.testing.assert_array_equal(pick(x, indices), expected)
+
+    def total(x: Any, indices: Any) -> Any:
+        picked = pick(x, indices)
+        return ops.sum(ops.where(np.isnan(expected), 0.0, picked))
+
+    gradient = grad(lambda x: ops.sum(pick(x, indices)))(x)
+    np.testing.assert_array_equal(gradient, grad(lambda x: total(x, ops.convert_to_tensor(right)))(x))
+
+
 @pytest.mark.parametrize("name", ["max", "min"])
 def test_equal_extremes_share_the_gradient(name: str) -> None:
-    from minikeras.autodiff import grad
-
     x = ops.convert_to_tensor(np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 3.0]]))
     gradient = grad(lambda x: ops.sum(getattr(ops, name)(x, axis=1)))(x)
     expected = [[1 / 3] * 3, [0, 0, 1] if name == "max" else [0.5, 0.5, 0]]

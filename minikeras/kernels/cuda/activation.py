@@ -10,7 +10,7 @@ import math
 from functools import lru_cache
 from typing import Any
 
-from minikeras.kernels.cuda.launch import THREADS, Source, contiguous_numbers, fours, launch
+from minikeras.kernels.cuda.launch import THREADS, Source, contiguous_numbers, fours, is_array, launch
 from minikeras.kernels.cuda.rows import of_rows
 from minikeras.kernels.reference import activation as reference
 from minikeras.kernels.table import Kernels, one_of, override, same_shape
@@ -268,7 +268,7 @@ def repeated(shape: tuple[int, ...], short: tuple[int, ...]) -> tuple[int, int] 
 
 def _is_mask(x: Any, mask: Any) -> bool:
     of_numbers = mask.dtype.char in "?B" or mask.dtype == x.dtype
-    return of_numbers and mask.flags.c_contiguous and repeated(x.shape, mask.shape) is not None
+    return of_numbers and is_array(mask) and mask.flags.c_contiguous and repeated(x.shape, mask.shape) is not None
 
 
 @override(reference.masked_scale, "gpu", when=(contiguous_numbers("x", "out"), same_shape("x", "out"), _is_mask))

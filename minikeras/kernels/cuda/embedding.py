@@ -171,8 +171,9 @@ def embedding(k: Kernels, table: Any, indices: Any, out: Any = None) -> Any:
     return out
 
 
-def _are_numbers(g: Any, table_shape: Any, out: Any) -> bool:
+def _are_numbers(g: Any, indices: Any, table_shape: Any, out: Any) -> bool:
     is_fitting = out is None or (out.dtype == g.dtype and out.flags.c_contiguous)
+    is_fitting = is_fitting and g.size == indices.size * table_shape[1]
     return g.dtype.char in FLOATS and g.size > 0 and table_shape[0] < 1 << 32 and is_fitting
 
 

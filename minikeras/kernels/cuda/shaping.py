@@ -1,4 +1,4 @@
-"""Arrays joined and cut, and numbers added along an axis.
+"""Arrays joined and cut, picked from by indices, and numbers added along an axis.
 
 CuPy joins arrays through a table of their addresses, which it moves to the device each time; here each array is copied
 by a launch of its own.
@@ -96,15 +96,62 @@ def split(k: Kernels, x: Any, ends: Sequence[int], axis: int) -> list[Any]:
     return parts
 
 
-# ---- the gradient of `take_along_axis`: arrays are (before, count, after), and results (before, size, after)
+# ---- picking: indices are (before, count, after), what they pick from is (before, size, after)
+
+_PICKING = Source(
+    """
+// out (before, count, width) from x (before, size, width) and indices (count,)
+__global__ void take_slices(const T* x, const I* indices, T* out, whole count, whole size, whole width, whole lines) {
+  whole i = blockIdx.x * (whole)blockDim.y + threadIdx.y;
+  if (i >= lines) return;
+  whole place = place_of(indices[i % count], size);
+  x += (i / count * size + place) * width;
+  for (whole j = threadIdx.x; j < width; j += blockDim.x) out[i * width + j] = place < 0 ? NOT_A_NUMBER : A(x[j]);
+}
+__global__ void take_along(const T* x, const I* indices, T* out, whole count, whole size, whole after, whole n) {
+  EACH(i, n) {
+    whole place = place_of(indices[i], size), line = i / after / count;
+    out[i] = place < 0 ? NOT_A_NUMBER : A(x[(line * size + place) * after + i % after]);
+  }
+}
+""",
+    parts=("indices.cu",),
+    types=("I",),
+)
+
+
+def _are_taken(x: Any, indices: Any) -> bool:
+    return x.dtype.char in FLOATS and x.size > 0 < indices.size and indices.dtype.kind in "iu"
+
+
+@override(reference.take, "gpu", when=_are_taken)
+def take(k: Kernels, x: Any, indices: Any, axis: int) -> Any:
+    before, size, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
+    x, indices, width = packed(k, x), packed(k, indices), math.prod(after)
+    out = k.empty((*before, *indices.shape, *after), x.dtype)
+    along, lines = min(1 << (width - 1).bit_length(), THREADS), out.size // width
+    grid = -(-lines // (THREADS // along))
+    given = x, indices, out, indices.size, size, width, lines
+    launch(k, _PICKING, "take_slices", x.dtype, grid, (along, THREADS // along), given, I=indices.dtype)
+    return out
+
+
+def _are_taken_along(x: Any, indices: Any, axis: int) -> bool:
+    alike = x.shape[:axis] == indices.shape[:axis] and x.shape[axis + 1 :] == indices.shape[axis + 1 :]
+    return alike and _are_taken(x, indices)
+
+
+@override(reference.take_along, "gpu", when=_are_taken_along)
+def take_along(k: Kernels, x: Any, indices: Any, axis: int) -> Any:
+    x, indices, out = packed(k, x), packed(k, indices), k.empty(indices.shape, x.dtype)
+    given = x, indices, out, indices.shape[axis], x.shape[axis], math.prod(x.shape[axis + 1 :]), out.size
+    launch(k, _PICKING, "take_along", x.dtype, each(out.size), THREADS, given, I=indices.dtype)
+    return out
+
 
 _FEW = 64  # numbers of a line that every one of its results looks at
 _ALONG = Source(
     """
-__device__ whole place_of(I index, whole size) {
-  whole place = (whole)index % size;
-  return place < 0 ? place + size : place;
-}
 __global__ void add_along(const T* g, const I* indices, T* out, whole count, whole size, whole after, whole n) {
   EACH(i, n) {
     whole place = i / after % size, start = i / after / size * count * after + i % after;
@@ -116,11 +163,12 @@ __global__ void add_along(const T* g, const I* indices, T* out, whole count, who
 }
 __global__ void number_results(const I* indices, long long* numbers, whole count, whole size, whole after, whole n) {
   EACH(i, n) {
-    whole line = i / after / count;
-    numbers[i] = (line * size + place_of(indices[i], size)) * after + i % after;
+    whole line = i / after / count, place = place_of(indices[i], size);
+    numbers[i] = place < 0 ? -1 : (line * size + place) * after + i % after;
   }
 }
 """,
+    parts=("indices.cu",),
     types=("I",),
 )
 

@@ -46,7 +46,7 @@ def sparse_cross_entropy(k: Kernels, logits: Any, labels: Any, probabilities: An
     if logits.size == 0:
         return k.empty(logits.shape[:-1], logits.dtype)
     shifted, log_sum = _shifted_log_sum(k, logits)
-    return log_sum - k.xp.take_along_axis(shifted, labels[..., None], axis=-1)[..., 0]
+    return log_sum - k.take_along(shifted, labels[..., None], shifted.ndim - 1)[..., 0]
 
 
 @kernel
@@ -101,7 +101,7 @@ def share_cross_entropy_grad(k: Kernels, g: Any, output: Any, target: Any, epsil
 @kernel
 def sparse_share_cross_entropy(k: Kernels, output: Any, labels: Any, epsilon: float) -> Any:
     """`-log(p)` of the class that the label names: `share_cross_entropy` of integers of shape `output.shape[:-1]`."""
-    return -k.xp.log(k.xp.take_along_axis(_normalised(k, output, epsilon)[2], labels[..., None], axis=-1)[..., 0])
+    return -k.xp.log(k.take_along(_normalised(k, output, epsilon)[2], labels[..., None], output.ndim - 1)[..., 0])
 
 
 @kernel

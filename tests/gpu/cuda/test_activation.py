@@ -175,6 +175,11 @@ def test_a_mask_that_is_repeated_in_two_places_stays_with_the_reference() -> Non
     same(run)
 
 
+def test_a_number_of_numpys_is_no_mask() -> None:
+    for kept in (np.True_, np.False_, np.float32(0.5)):
+        same(lambda k, kept=kept: [k.masked_scale(k.to_device(numbers(0, 2, 3, 4)), kept, 2.0)])
+
+
 @case(override._LINES)
 def lines(k: Kernels) -> list[Any]:
     x, mask = k.to_device(numbers(2, 33, 7)), k.to_device(numbers(3, 33, 1) > 0)
