@@ -485,6 +485,27 @@ def test_threads_train_models_of_their_own() -> None:
     assert streams.shared.pinned is None
 
 
+def test_one_thread_records_at_a_time() -> None:
+    x, found = k.to_device(X), []
+
+    def other() -> None:
+        recording = Recording([x])
+        with pytest.raises(NotRecorded), recording:
+            pytest.fail("two at a time")
+        found.append(recording)
+
+    with Recording([x]) as recording:
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        k.xp.add(x, 1, out=x)
+    assert recording.spoiled is None
+    assert found[0].again and found[0].spoiled == "another thread records a step"
+    with Recording([x]) as recording:
+        k.xp.add(x, 1, out=x)
+    assert recording.spoiled is None
+
+
 def test_a_program_that_is_let_go_of_while_the_device_is_at_work() -> None:
     """What the device still copies from, and to, is nobody else's until then."""
     first, second = twins(mlp)
