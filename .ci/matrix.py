@@ -3,7 +3,7 @@
     python .ci/matrix.py FOLDER [COMBINATION ...]
 
 FOLDER takes the virtual environments.  A combination is `3.12-oldest` or `3.13-newest`; without any, all are run but
-that of the running Python with the newest NumPy, which README's own commands are.  Each runs an eighth of the tests,
+that of the running Python with the newest NumPy, which README's own commands are.  Each runs a twelfth of the tests,
 another one than the last.
 
 The newest NumPy is what pip chooses.  The oldest is the lower bound in pyproject.toml, or the first release after it
@@ -25,7 +25,7 @@ from typing import NamedTuple
 PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PROMISED = {name.rpartition(" ")[2] for name in PROJECT["classifiers"] if re.search(r":: Python :: 3\.\d+$", name)}
 OLDEST_PYTHON = int(PROJECT["requires-python"].removeprefix(">=3."))
-SHARES = 8  # into so many parts the tests are cut; each combination takes the next one
+SHARES = 12  # into so many parts the tests are cut; each combination takes the next one
 RELEASES = 12  # of NumPy after the lower bound in which wheels for a Python are looked for
 
 PROBE = """
@@ -106,7 +106,8 @@ def install(python: Python, which: str, folder: Path) -> str:
     """Make a virtual environment of it; what pip said where it has no wheels, else nothing."""
     subprocess.run([python.path, "-m", "venv", "--clear", folder], check=True)
     for chosen in choices(python, which):
-        command = [folder / "bin" / "pip", "install", "--quiet", "--only-binary", ":all:", ".[test]", *chosen]
+        pip_install = [folder / "bin" / "pip", "install", "--quiet", "--no-compile", "--only-binary", ":all:"]
+        command = [*pip_install, ".[test]", *chosen]  # most of what is installed is never imported
         pip = subprocess.run(command, capture_output=True, text=True)
         if pip.returncode == 0:
             return ""

@@ -228,6 +228,8 @@ class Activation(Elementwise):
 class Embedding(Layer):
     """A vector for each integer: integers of any shape to that shape and `output_dim`.
 
+    An integer out of range is refused; on a GPU, which would have to be waited for, its vector is NaN.
+
     Args:
         input_dim: number of different integers, 0 to `input_dim - 1`.
         output_dim: size of a vector.

@@ -51,11 +51,9 @@ def _check_indices(given: Any) -> None:
 def embedding_lookup(table: Any, indices: Any) -> Any:
     """Rows of `table` by integer `indices` of any shape."""
     if indices.dtype.kind not in "iu":
-        if k.xp is np:
-            given, (indices, wrong) = indices.view(np.ndarray), k.class_numbers(indices, _FAR, -_FAR)
-            explain(wrong, partial(_check_indices, given))
-        else:  # which would have to be waited for
-            indices = indices.astype("int32")
+        given, (indices, wrong) = indices, k.class_numbers(indices, _FAR, -_FAR)
+        if k.xp is np:  # a GPU would have to be waited for; there what is no whole number is an index out of range
+            explain(wrong, partial(_check_indices, given.view(np.ndarray)))
 
     def vjp(g: Any, needs: Any) -> Any:
         return k.embedding_grad(g, indices, table.shape, out=needs.out[0]), None

@@ -96,7 +96,15 @@ def _is_in_rows(x: Any) -> bool:
     return found is not None and not found[0]
 
 
-@override(reference.gemm, "gpu", when=_fit)
+def _fit_matrices(a: Any, b: Any, ta: bool, tb: bool, out: Any) -> bool:
+    """Whether two matrices have a product, one that is made here; what has none is refused by the reference."""
+    if not (_fit(a, b, out) and a.ndim == b.ndim == 2):
+        return False
+    (inner, rows), (columns, others) = a.shape if ta else a.shape[::-1], b.shape if tb else b.shape[::-1]
+    return inner == others and (out is None or out.shape == (rows, columns))
+
+
+@override(reference.gemm, "gpu", when=_fit_matrices)
 def gemm(k: Kernels, a: Any, b: Any, ta: bool = False, tb: bool = False, out: Any = None) -> Any:
     a, b = a.T if ta else a, b.T if tb else b
     into = k.empty((a.shape[0], b.shape[1]), a.dtype) if out is None else out
@@ -128,9 +136,8 @@ def _broadcast(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ..
 
 
 def _fit_dense(x: Any, w: Any, b: Any, activation: str | None, out: Any) -> bool:
-    return (
-        _fit(x, w, out) and activation in ACTIVATIONS and (b is None or (b.dtype == x.dtype and b.flags.c_contiguous))
-    )
+    adds = b is None or (b.dtype == x.dtype and b.shape == w.shape[1:] and b.flags.c_contiguous)
+    return adds and activation in ACTIVATIONS and _fit_matrices(x, w, False, False, out)
 
 
 @override(reference.dense, "gpu", when=_fit_dense)

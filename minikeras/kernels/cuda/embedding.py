@@ -1,4 +1,4 @@
-"""A table lookup and its gradient.
+"""A table lookup and its gradient.  Of an index out of range the row is no number, and its gradient goes nowhere.
 
 The gradient adds rows of numbers whose order must not depend on which thread comes first.  So the indices are sorted,
 digit by digit and stably, and each run of equal ones is summed in their order: within parts of the sorted list, and
@@ -29,8 +29,9 @@ _LOOKUP = Source(
 __global__ void lookup(const T* table, const I* indices, T* out, whole count, whole rows, whole width) {
   whole i = blockIdx.x * (whole)blockDim.y + threadIdx.y;
   if (i >= count) return;
-  const T* source = table + row_of(indices[i], rows) * width;
-  for (whole j = threadIdx.x; j < width; j += blockDim.x) out[i * width + j] = source[j];
+  bool known = is_row(indices[i], rows);
+  const T* source = table + (known ? whole(indices[i]) : 0) * width;
+  for (whole j = threadIdx.x; j < width; j += blockDim.x) out[i * width + j] = known ? A(source[j]) : NOT_A_NUMBER;
 }
 """,
     parts=("indices.cu",),
@@ -40,9 +41,9 @@ __global__ void lookup(const T* table, const I* indices, T* out, whole count, wh
 _DIGITS = 256  # as many as a block has threads
 _SORT = Source(
     """
-// An index of 32 bits, or one that was sorted by lower digits already.
+// An index of 32 bits, or one that was sorted by lower digits already; `rows` stands for all that are out of range.
 __device__ unsigned key_at(const I* indices, const unsigned* keys, whole i, whole rows) {
-  return keys ? keys[i] : (unsigned)row_of(indices[i], rows);
+  return keys ? keys[i] : (unsigned)(is_row(indices[i], rows) ? whole(indices[i]) : rows);
 }
 // For each block of numbers: how many have each digit, (digits, blocks), and how many before a number have its digit.
 __global__ void count_digits(const I* indices, const unsigned* keys, unsigned* counts, unsigned short* ranks,
@@ -120,9 +121,9 @@ __device__ bool goes_on(const unsigned* keys, whole end, whole count) {
   return end > 0 && end < count && keys[end - 1] == keys[end];
 }
 // The runs of a part.  One that it has whole is done; of others the sums go to `open`: that of its first run, then
-// that of its last one, where that has begun in it.
+// that of its last one, where that has begun in it.  The run of indices out of range is no row's.
 __global__ void sum_runs(const T* g, const unsigned* keys, const unsigned* places, T* out, A* open, whole count,
-                         whole width, whole part) {
+                         whole rows, whole width, whole part) {
   whole j = blockIdx.y * (whole)blockDim.x + threadIdx.x;
   whole begin = blockIdx.x * part, end = begin + part < count ? begin + part : count;
   if (j >= width) return;
@@ -132,8 +133,8 @@ __global__ void sum_runs(const T* g, const unsigned* keys, const unsigned* place
     sum += A(g[places[i] * width + j]);
     if (i + 1 < end && keys[i + 1] == keys[i]) continue;
     if (i + 1 < end || !goes_on(keys, end, count)) {
-      if (is_whole) out[keys[i] * width + j] = sum;
-      else open[2 * blockIdx.x * width + j] = sum;
+      if (is_whole && keys[i] < rows) out[keys[i] * width + j] = sum;
+      if (!is_whole) open[2 * blockIdx.x * width + j] = sum;
     } else {
       open[(2 * blockIdx.x + is_whole) * width + j] = sum;
     }
@@ -142,12 +143,13 @@ __global__ void sum_runs(const T* g, const unsigned* keys, const unsigned* place
   }
 }
 // The runs that begin in a part and go on in others.
-__global__ void join_runs(const unsigned* keys, T* out, const A* open, whole count, whole width, whole part) {
+__global__ void join_runs(const unsigned* keys, T* out, const A* open, whole count, whole rows, whole width,
+                          whole part) {
   whole j = blockIdx.y * (whole)blockDim.x + threadIdx.x;
   whole begin = blockIdx.x * part, end = begin + part;
   if (j >= width || !goes_on(keys, end, count)) return;
   unsigned key = keys[end];
-  if (goes_on(keys, begin, count) && keys[begin] == key) return;
+  if (key >= rows || (goes_on(keys, begin, count) && keys[begin] == key)) return;
   A sum = open[(2 * blockIdx.x + 1) * width + j];
   for (whole next = blockIdx.x + 1; next * part < count && keys[next * part] == key; ++next)
     sum += open[2 * next * width + j];
@@ -185,8 +187,8 @@ def embedding_grad(k: Kernels, g: Any, indices: Any, table_shape: tuple[int, int
     sums = k.empty((2 * parts, width), _DOUBLE if g.dtype == _DOUBLE else _SINGLE)
     threads = threads_for(width)
     grid = parts, -(-width // threads)
-    launch(k, _RUNS, "sum_runs", g.dtype, grid, threads, (g, keys, places, out, sums, count, width, _PART))
-    launch(k, _RUNS, "join_runs", g.dtype, grid, threads, (keys, out, sums, count, width, _PART))
+    launch(k, _RUNS, "sum_runs", g.dtype, grid, threads, (g, keys, places, out, sums, count, rows, width, _PART))
+    launch(k, _RUNS, "join_runs", g.dtype, grid, threads, (keys, out, sums, count, rows, width, _PART))
     return out
 
 
@@ -195,7 +197,7 @@ def _sorted(k: Kernels, indices: Any, rows: int) -> tuple[Any, Any]:
     count, types = indices.size, {"I": indices.dtype}
     blocks, keys, places = -(-count // _DIGITS), None, None
     counts, ranks = k.empty((_DIGITS, blocks), _WORD), k.empty((count,), _HALF_WORD)
-    for shift in range(0, max((rows - 1).bit_length(), 1), 8):
+    for shift in range(0, max(rows.bit_length(), 1), 8):  # `rows` itself is an index out of range
         new_keys, new_places = k.empty((count,), _WORD), k.empty((count,), _WORD)
         sizes = count, rows, shift
         launch(k, _SORT, "count_digits", _SINGLE, blocks, _DIGITS, (indices, keys, counts, ranks, *sizes), **types)

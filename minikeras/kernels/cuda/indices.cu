@@ -1,5 +1,4 @@
-// The row of a table that an index of type I means: the nearest one, where there is none of that number.
-__device__ __forceinline__ whole row_of(I index, whole rows) {
-  if (index < I(0)) return 0;
-  return (unsigned long long)index < (unsigned long long)rows ? whole(index) : rows - 1;
+// Whether a table of so many rows has one of the number that an index of type I means.
+__device__ __forceinline__ bool is_row(I index, whole rows) {
+  return !(index < I(0)) && (unsigned long long)index < (unsigned long long)rows;
 }

@@ -103,6 +103,25 @@ def test_dense(dtype: str, rows: int, inner: int, units: int, bias: bool, activa
     by_the_library(run)
 
 
+def test_what_has_no_product_is_refused() -> None:
+    x, w, b = (check.gpu.to_device(numbers(i, *shape)) for i, shape in enumerate([(2, 3), (3, 4), (4,)]))
+    out = check.gpu.to_device(np.zeros((2, 5), "f4"))
+    wrong = [
+        lambda: check.gpu.gemm(x, x),
+        lambda: check.gpu.gemm(x, w, True),
+        lambda: check.gpu.gemm(x, w, False, True),
+        lambda: check.gpu.gemm(x, w, out=out),
+        lambda: check.gpu.matmul(x, x),
+        lambda: check.gpu.matmul(x[None], x),
+        lambda: check.gpu.dense(x, x, b),
+        lambda: check.gpu.dense(x, w, b[:3], "tanh"),
+        lambda: check.gpu.dense(x, w, b, out=out),
+    ]
+    for product in wrong:
+        with pytest.raises(ValueError, match="(?i)shape|mismatch|dimension"):
+            product()
+
+
 def test_matrices_with_gaps_and_of_whole_numbers() -> None:
     def run(k: Kernels) -> list[Any]:
         x = k.to_device(numbers(0, 6, 8))

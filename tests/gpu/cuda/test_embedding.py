@@ -85,20 +85,39 @@ def test_gradients_of_arrays_with_gaps() -> None:
     same(run, {"sum_runs"})
 
 
+@pytest.mark.parametrize("k", [gpu, plain_gpu], ids=["ours", "reference"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["int32", "int64", "uint64"])
-def test_an_index_out_of_range_means_the_nearest_row(kind: str) -> None:
+def test_the_row_of_an_index_out_of_range_is_no_number(k: Kernels, dtype: str, kind: str) -> None:
     wrong = [-1, -(1 << 31)] if kind != "uint64" else [(1 << 63) + 5, (1 << 64) - 1]
-    indices = np.array([3, 0, 7, (1 << 31) - 1, *wrong], kind)
-    table, g = numbers(0, 4, 2), numbers(1, 6, 2)
-    found, expected = (
-        [
-            k.embedding(k.to_device(table), k.to_device(indices)).get(),
-            k.embedding_grad(k.to_device(g), k.to_device(indices), (4, 2)).get(),
-        ]
-        for k in (gpu, plain_gpu)
-    )
-    np.testing.assert_array_equal(found[0], expected[0])
-    np.testing.assert_allclose(found[1], expected[1], rtol=1e-6)
+    indices = np.array([3, 0, 7, (1 << 31) - 1, *wrong, 3, 4], kind)
+    table, g = numbers(0, 4, 2, dtype=dtype), numbers(1, 8, 2, dtype=dtype)
+    found = k.embedding(k.to_device(table), k.to_device(indices)).get()
+    assert found.dtype == table.dtype
+    np.testing.assert_array_equal(found[[0, 1, 6]], table[[3, 0, 3]])
+    assert np.isnan(found[[2, 3, 4, 5, 7]].astype("f4")).all()
+    if k is plain_gpu and dtype == "bfloat16":
+        return  # which CuPy does not add to places
+    g[[2, 3, 4, 5, 7]] = np.nan
+    added = k.embedding_grad(k.to_device(g), k.to_device(indices), (4, 2)).get()
+    assert added.dtype == g.dtype
+    np.testing.assert_array_equal(added, [g[1], [0, 0], [0, 0], g[0] + g[6]])
+
+
+@given(
+    count=st.sampled_from([1, 33, 300]), rows=st.sampled_from([1, 3, 255, 256, 257]), beyond=st.sampled_from([1, 2, 40])
+)
+def test_gradients_of_indices_out_of_range_are_added_nowhere(count: int, rows: int, beyond: int) -> None:
+    indices = np.random.default_rng(0).integers(-beyond, rows + beyond, count)
+    known = (indices >= 0) & (indices < rows)
+    g = numbers(0, count, 3)
+
+    def run(k: Kernels) -> list[Any]:
+        if k is gpu:
+            return [k.embedding_grad(k.to_device(g), k.to_device(indices), (rows, 3))]
+        return [k.embedding_grad(g[known], indices[known], (rows, 3))]
+
+    same(run, {"sum_runs", "join_runs"}, None, 2e-4)  # up to 300 numbers of size 2, as above
 
 
 @pytest.mark.parametrize("k", [gpu, plain_gpu])
