@@ -118,7 +118,7 @@ def test_what_has_no_product_is_refused() -> None:
         lambda: check.gpu.dense(x, w, b, out=out),
     ]
     for product in wrong:
-        with pytest.raises(ValueError, match="(?i)shape|mismatch|dimension"):
+        with pytest.raises(ValueError, match=r"(?i)shape|mismatch|dimension"):
             product()
 
 
