@@ -29,7 +29,7 @@ from minikeras.training import programs
 xp = recorder._module
 X = np.random.default_rng(1).normal(size=(96, 4)).astype("f4")
 Y = np.random.default_rng(2).normal(size=(96, 3)).astype("f4")
-READY = 6  # steps on batches of one shape after which a program is in use
+READY = 6  # steps on batches of one shape after which a program is in use, also where kernels were to be loaded
 FLOAT = np.dtype("float32")
 
 
@@ -485,14 +485,36 @@ def test_threads_train_models_of_their_own() -> None:
     assert streams.shared.pinned is None
 
 
+def test_one_thread_records_at_a_time() -> None:
+    x, found = k.to_device(X), []
+
+    def other() -> None:
+        recording = Recording([x])
+        with pytest.raises(NotRecorded), recording:
+            pytest.fail("two at a time")
+        found.append(recording)
+
+    with Recording([x]) as recording:
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        k.xp.add(x, 1, out=x)
+    assert recording.spoiled is None
+    assert found[0].again and found[0].spoiled == "another thread records a step"
+    with Recording([x]) as recording:
+        k.xp.add(x, 1, out=x)
+    assert recording.spoiled is None
+
+
 def test_a_program_that_is_let_go_of_while_the_device_is_at_work() -> None:
     """What the device still copies from, and to, is nobody else's until then."""
     first, second = twins(mlp)
     begin(first, second)
     stream = xp.cuda.get_current_stream()
     stream.synchronize()
+    uses = entry(first).uses
     first._programs.train_step((X[:8], Y[:8]))
-    assert stream.done < stream.asked and entry(first).uses == 3
+    assert stream.done < stream.asked and entry(first).uses == uses + 1
     made = weakref.ref(entry(first).program)
     first._programs._entries.clear()
     assert made() is None

@@ -180,7 +180,8 @@ def test_without_graphs_steps_stay_eager_and_without_the_binding_products_are_cu
         why = repeatable.obstacle(model, "train", Trainer)
         assert why == "graphs are turned off on this GPU, because it was wrong"
         assert cublas.binding(xp) is None
-    assert k.turned_off("graphs") is None  # on the CPU
+    if k.active_device() == "cpu":
+        assert k.turned_off("graphs") is None
 
 
 def test_the_stand_in_is_not_checked_by_itself() -> None:
@@ -202,7 +203,7 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def test_a_limit_of_memory_before_and_after_first_use(limit: Any) -> None:
     config.set_gpu_memory_limit("25%")
-    assert limit() == 0
+    assert limit() == (250_000 if k.active_device() == "gpu" else 0)
     with recorder.recording_device():
         assert limit() == 250_000
         config.set_gpu_memory_limit(3000)
