@@ -145,10 +145,14 @@ class Examination:
             return
         self.table(outcomes, "GPU")
         ran = {name for outcome in outcomes.values() for name in outcome.launched}
+        launch.launched = ran
+        try:
+            for training in self.trainings:
+                self._train(xp, training)
+        finally:
+            launch.launched = None
         left = sorted({name for source in launch.sources for name in source.names} - ran)
         self.say(f"{len(ran)} CUDA kernels ran" + (f", not: {', '.join(left)}" if left else "") + ".")
-        for training in self.trainings:
-            self._train(xp, training)
         if not turned_off.keep(xp):
             self.say(f"What is turned off could not be written to {turned_off.path()}; each process will check anew.")
 
@@ -174,6 +178,8 @@ class Examination:
         if isinstance(graph, str):
             self.fail(f"GPU: training {training.name} with programs {graph}")
             return
+        if graph.reason is not None and turned_off.reason("graphs") is None:
+            self.fail(f"GPU: training {training.name} has no program: {graph.reason}")
         self.say(
             f"GPU: training {training.name}: {graph.seconds:.2f} s, without programs {eager.seconds:.2f} s, CPU "
             f"{expected.seconds:.2f} s; losses {_losses(eager)}, CPU {_losses(expected)}; largest difference "

@@ -255,6 +255,13 @@ class Programs:
                 total -= size
                 del self._entries[key]
 
+    def why(self, kind: str) -> str | None:
+        """Why no program has made steps of a kind; None if one has."""
+        known = [entry for key, entry in self._entries.items() if key[0] == kind]
+        if any(entry.uses for entry in known):
+            return None
+        return next((entry.reason for entry in known if entry.reason), "too few steps were made")
+
     def report(self, kind: str) -> Report:
         """On the kind of batch that was met most often; its program is run for it, and the model put back."""
         known = [(key, entry) for key, entry in self._entries.items() if key[0] == kind]
