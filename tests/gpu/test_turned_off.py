@@ -25,7 +25,7 @@ xp = recorder._module
 @pytest.fixture(autouse=True)
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine whose GPU nobody has used."""
-    monkeypatch.setattr(store, "folders", lambda: [Path("nowhere"), tmp_path / "cache"])
+    monkeypatch.setattr(store, "folders", lambda: [tmp_path / "nowhere", tmp_path / "cache"])
     monkeypatch.setattr(turned_off, "_begun", set())
     monkeypatch.setattr(turned_off, "_off", {})
     yield
