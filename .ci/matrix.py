@@ -3,7 +3,7 @@
     python .ci/matrix.py FOLDER [COMBINATION ...]
 
 FOLDER takes the virtual environments.  A combination is `3.12-oldest` or `3.13-newest`; without any, all are run but
-that of the running Python with the newest NumPy, which README's own commands are.  Each runs an eighth of the tests,
+that of the running Python with the newest NumPy, which README's own commands are.  Each runs a twelfth of the tests,
 another one than the last.
 
 The newest NumPy is what pip chooses.  The oldest is the lower bound in pyproject.toml, or the first release after it
@@ -19,13 +19,14 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PROMISED = {name.rpartition(" ")[2] for name in PROJECT["classifiers"] if re.search(r":: Python :: 3\.\d+$", name)}
 OLDEST_PYTHON = int(PROJECT["requires-python"].removeprefix(">=3."))
-SHARES = 8  # into so many parts the tests are cut; each combination takes the next one
+SHARES = 12  # into so many parts the tests are cut; each combination takes the next one
 RELEASES = 12  # of NumPy after the lower bound in which wheels for a Python are looked for
 
 PROBE = """
@@ -102,21 +103,21 @@ def choices(python: Python, which: str) -> list[list[str]]:
     return [[f"numpy=={version}"] for version in [bounds["numpy"], *later]]
 
 
-def install(python: Python, which: str, folder: Path) -> str:
+def install(python: Python, which: str, folder: Path, wheel: Path) -> str:
     """Make a virtual environment of it; what pip said where it has no wheels, else nothing."""
     subprocess.run([python.path, "-m", "venv", "--clear", folder], check=True)
     for chosen in choices(python, which):
-        command = [folder / "bin" / "pip", "install", "--quiet", "--only-binary", ":all:", ".[test]", *chosen]
+        pip_install = [folder / "bin" / "pip", "install", "--quiet", "--no-compile", "--only-binary", ":all:"]
+        command = [*pip_install, f"{wheel}[test]", *chosen]  # most of what is installed is never imported
         pip = subprocess.run(command, capture_output=True, text=True)
         if pip.returncode == 0:
             return ""
     return "\n".join(line for line in pip.stderr.splitlines() if "ERROR" in line) or pip.stderr
 
 
-def run(python: Python, which: str, folder: Path, share: str) -> tuple[bool, str]:
+def run(python: Python, which: str, folder: Path, share: str, errors: str) -> tuple[bool, str]:
     """Whether this share of the suite passes there, and a line for the end."""
     name = f"{python.name} ({python.path}) with the {which} NumPy"
-    errors = install(python, which, folder)
     if errors:
         print(f"\n== Python {name}: no wheels\n{errors}", flush=True)
         return python.name not in PROMISED, f"Python {name}: NOT TESTED, pip has no wheels of all dependencies for it"
@@ -126,25 +127,30 @@ def run(python: Python, which: str, folder: Path, share: str) -> tuple[bool, str
     # two processes; the team's threads are part of what is tested, OpenBLAS's would only wait for each other
     # the examples ran with README's test command already
     pytest = [folder / "bin" / "pytest", "-n", "2"]
-    passed = (
-        subprocess.run(
-            pytest, env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "MINIKERAS_EXAMPLES": "0", "MINIKERAS_SHARE": share}
-        ).returncode
-        == 0
-    )
+    settings = {"OPENBLAS_NUM_THREADS": "1", "MINIKERAS_EXAMPLES": "0", "MINIKERAS_SHARE": share}
+    settings["NUMBA_CACHE_DIR"] = str(folder.parent / "code")  # which does not depend on the Python
+    passed = subprocess.run(pytest, env={**os.environ, **settings}).returncode == 0
     return passed, f"{line}: {'passed' if passed else 'FAILED'}, part {share} of the tests"
 
 
 def main(folder: str, *asked: str) -> int:
     """Run the combinations, then say what each came to."""
-    results = []
+    place = Path(folder)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", place / "wheel", "."]
+    subprocess.run(build, check=True)
+    (wheel,) = (place / "wheel").glob("*.whl")
+    wanted = []
     for python in pythons():
         for which in ("oldest", "newest"):
             key = f"{python.name}-{which}"
             if key in asked or not (asked or (python.path == sys.executable and which == "newest")):
-                share = f"{len(results) % SHARES + 1}/{SHARES}"
-                results.append(run(python, which, Path(folder) / key, share))
-                shutil.rmtree(Path(folder) / key)
+                wanted.append((python, which, place / key))
+    with ThreadPoolExecutor(2) as pool:  # pip unpacks in one process
+        errors = list(pool.map(lambda one: install(*one, wheel), wanted))
+    results = []
+    for number, (one, error) in enumerate(zip(wanted, errors, strict=True)):
+        results.append(run(*one, f"{number % SHARES + 1}/{SHARES}", error))
+        shutil.rmtree(one[-1])
     print("\n== Pythons", *(line for _, line in results), sep="\n", flush=True)
     return 0 if all(passed for passed, _ in results) else 1
 

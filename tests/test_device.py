@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from minikeras import config
+
 NO_CUPY = "import sys; sys.modules['cupy'] = None"
 NO_DEVICE = """
 import sys, types
@@ -105,3 +107,35 @@ def test_the_device_numpy_runs_no_machine_code() -> None:
     lines = result.stdout.splitlines()
     assert lines[:3] == ["numpy numpy True", "[]", "numpy"]
     assert lines[3:] == ["cpu minikeras.kernels.cpu", "numpy", "refused"]
+
+
+# ---- a limit of a GPU's memory, which needs none to be set
+
+
+@pytest.mark.parametrize("limit", [0, -1, True, 1.5, "0%", "101%", "half", "%", "1e9", "nan%", b"50%"])
+def test_a_limit_of_memory_that_is_none(limit: object) -> None:
+    config.set_gpu_memory_limit("40 %")
+    with pytest.raises(
+        ValueError, match=r"^limit must be a positive number of bytes, a share .* such as '50%', or None"
+    ):
+        config.set_gpu_memory_limit(limit)  # type: ignore[arg-type]
+    assert config.gpu_memory_limit() == "40%"
+    config.set_gpu_memory_limit(None)
+
+
+@pytest.mark.parametrize(("text", "limit"), [("", None), ("12.5%", "12.5%"), (" 4000000 ", 4_000_000)])
+def test_the_environment_limits_memory(text: str, limit: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIKERAS_GPU_MEMORY_LIMIT", text)
+    result = run("from minikeras import config; print(repr(config.gpu_memory_limit()))", device="cpu")
+    assert result.stdout == f"{limit!r}\n"
+
+
+def test_a_limit_in_the_environment_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIKERAS_GPU_MEMORY_LIMIT", "much")
+    result = run("from minikeras import config", device="cpu")
+    assert result.stderr.splitlines()[-1].startswith("ValueError: MINIKERAS_GPU_MEMORY_LIMIT must be a positive number")
+
+
+def test_looking_for_what_is_turned_off_costs_nothing_on_the_cpu() -> None:
+    code = "import sys\nfrom minikeras import kernels, layers\nprint([one for one in sys.modules if 'cuda' in one])"
+    assert run(code, device="cpu").stdout == "[]\n"

@@ -18,6 +18,7 @@ from minikeras import config
 from minikeras.autodiff import shapes
 from minikeras.autodiff.tape import Needs
 from minikeras.autodiff.tensor import FLOATS, Variable, _state
+from minikeras.kernels.arena import current
 
 # rules of operations that only move values, which may stay as they are
 MOVING = frozenset(
@@ -61,7 +62,7 @@ def _rounded(function: Callable, types: list[Any], *arrays: Any, **settings: Any
     for place, dtype in enumerate(types):
         if dtype is not None and dtype.itemsize == 2:
             wide[place] = arrays[place].astype(dtype, copy=False).astype(np.float32)
-    y, vjp = function(*wide, **settings)
+    y, vjp = _with_few_bits(function, *wide, **settings)
     narrow = np.dtype(config.result_type(*[dtype.name for dtype in types if dtype is not None]))
     if narrow.itemsize == 2 and not _asks_for_type(function, arrays, settings):
         y = tuple([_to(part, narrow) for part in y]) if type(y) is tuple else _to(y, narrow)
@@ -72,13 +73,22 @@ def _rounded(function: Callable, types: list[Any], *arrays: Any, **settings: Any
         if needs.out is not Needs.out:
             inside = Needs(needs)
             inside.out = [None if out is None or out.itemsize == 2 else out for out in needs.out]
-        gradients = list(vjp(g, inside))
+        gradients = list(_with_few_bits(vjp, g, inside))
         for place, dtype in enumerate(types):
             if dtype is not None and gradients[place] is not None:
                 gradients[place] = _to(gradients[place], arrays[place].dtype)
         return gradients
 
     return y, rounded
+
+
+def _with_few_bits(function: Callable, *args: Any, **settings: Any) -> Any:
+    """Call a function on numbers that a GPU may multiply in TF32, which has no fewer bits than they."""
+    outer, current.rounded = current.rounded, True
+    try:
+        return function(*args, **settings)
+    finally:
+        current.rounded = outer
 
 
 def _asks_for_type(function: Callable, arrays: Sequence[Any], settings: dict[str, Any]) -> bool:

@@ -270,6 +270,7 @@ def _random(b: Bench) -> list[Any]:
 def _recurrences(b: Bench) -> list[Any]:
     n, t, d, u = 3, 4, 5, 2
     found: list[Any] = []
+    results: list[Any]
     for mask, recurrent_mask in ((None, None), (b.mask(n, t), b.array(n, u))):
         x, h, c, g = b.array(n, t, d), b.array(n, u), b.array(n, u), b.array(n, t, u)
         options = {"mask": mask, "recurrent_mask": recurrent_mask}
@@ -287,9 +288,10 @@ def _recurrences(b: Bench) -> list[Any]:
             *results, residual = b.gru(x, h, *weights, reset_after=reset_after, **options)
             found += [*results, *b.gru_grad(g, h, residual)]
     window = {"strides": (1,), "padding": ((0, 1),), "dilation": (1,), "backwards": True}
-    x, state, weights = b.array(n, t, d, 2), b.array(n, d, u), (b.array(2, 2, 4 * u), b.array(2, u, 4 * u))
+    x, state = b.array(n, t, d, 2), b.array(n, d, u)
+    kernels = b.array(2, 2, 4 * u), b.array(2, u, 4 * u)
     for mask, bias in ((None, b.array(4 * u)), (b.mask(n, t), None)):
-        *results, residual = b.conv_lstm(x, state, None, *weights, bias, mask=mask, **window)
+        *results, residual = b.conv_lstm(x, state, None, *kernels, bias, mask=mask, **window)
         found += [*results, *b.conv_lstm_grad(b.array(n, t, d, u), None, state, residual)]
     rows = b.array(n, u)
     b.copy_rows(c, rows)

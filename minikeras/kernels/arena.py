@@ -22,6 +22,7 @@ class _Current(threading.local):
 
     arena: Any = None
     recording: Any = None
+    rounded: bool = False  # whether the numbers at hand, of float32, have but the bits of two bytes
 
 
 current = _Current()

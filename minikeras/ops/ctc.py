@@ -92,7 +92,7 @@ def ctc_loss(target: Any, output: Any, target_length: Any, output_length: Any, m
                 rest = _reached((rest + emitted[:, t + 1])[:, ::-1], following[:, ::-1])[:, ::-1]
             rest = xp.where((lengths == t + 1)[:, None], xp.where(in_end, 0, -xp.inf), rest)
             shares[:, t] = xp.exp(forward[t] + rest - divisor)
-        hits = xp.matmul(shares, (states[..., None] == xp.arange(classes)).astype("float64"))
+        hits = k.matmul(shares, (states[..., None] == xp.arange(classes)).astype("float64"))
         counted = (xp.arange(frames) < lengths[:, None]) & possible[:, None]
         gradient = (xp.exp(log_p) - hits) * xp.where(counted, g[:, None], 0)[..., None]
         return None, gradient.astype(output.dtype), None, None

@@ -418,7 +418,7 @@ class Programs:
             return run(data)
         state = State(self._model, kind)
         tables = [self._model.optimizer._now] if kind == "train" else []
-        recording = _recording_room().Recording(self._known(state, kind), tables)
+        recording = _recording_room().Recording(self._known(state, kind), tables, self._others(state, kind))
         before = self._snapshot(state, kind) if recording.defers else None
         buffers, result, outputs = [], None, []
         try:
@@ -433,25 +433,28 @@ class Programs:
             if before is None:
                 raise
             recording.spoil(f"{error}".splitlines()[0] if f"{error}" else type(error).__name__)
-        program = None
-        if before is not None:  # nothing has been done yet
-            if recording.spoiled is None:
-                program = self._performed(state, kind, recording, leaves, tables, outputs, before)
-            if program is None:
+        noted, shown = _noted(self._model), result
+        if before is not None:  # nothing has been done yet, and nobody knows yet whether the program is right
+            if recording.spoiled is not None:
                 entry.put_off += 1
                 if not recording.again or entry.put_off >= _MOST_PUT_OFF:
-                    entry.reason = recording.spoiled or "it was not repeated"
-                self._restore(state, before, kind)
-                self._model._clear_losses()
-                return run(data)
+                    entry.reason = recording.spoiled
+            self._restore(state, before, kind)
+            self._model._clear_losses()
+            shown = run(data)
+            _put_back(state)
+            if recording.spoiled is not None:
+                return shown
         if self._model.jit_compile is True:
             state.forgive()
         entry.state = state
         plain = _recording_room().plain
-        entry.losses = [(one, [plain(loss.data) for loss in added]) for one, added in _noted(self._model)]
-        entry.show_losses(self._model)
+        entry.losses = [(one, [plain(loss.data) for loss in added]) for one, added in noted]
+        if before is None:
+            entry.show_losses(self._model)
+            shown = _unrecorded(result) if _is_users(result) else result
         if kind == "train" and not self._model.optimizer._has_changed:
-            return result  # another step will be recorded
+            return shown  # another step will be recorded
         if recording.spoiled is not None:
             entry.reason = recording.spoiled
         elif not state.is_same(self._model):
@@ -472,30 +475,13 @@ class Programs:
         else:
             if _is_users(result):
                 entry.outputs = result
-            entry.candidate = program or self._program(recording, buffers, tables, outputs)
-        return _unrecorded(result) if _is_users(result) else result
+            entry.candidate = self._program(recording, buffers, tables, outputs)
+        return shown
 
     def _program(self, recording: Any, buffers: list[Any], tables: list[np.ndarray], outputs: list[Any]) -> Any:
         inputs = list(map(_recording_room().plain, buffers))
         double = sum(buffer.nbytes for buffer in inputs) >= _LONG_BATCH
         return _ROOMS[k.active_device()][1].Program(recording, inputs, tables, outputs, double)
-
-    def _performed(
-        self, state: State, kind: str, recording: Any, leaves: Sequence[Any], tables: list[np.ndarray],
-        outputs: list[Any], before: Any,
-    ) -> Any:  # fmt: skip
-        """The program of a step that has been recorded without being made, after it has made it; None if it did not."""
-        program = self._program(recording, [buffer for buffer, _ in recording.inputs], tables, outputs)
-        streams = [(stream, stream.state) for stream, _ in before[1]]
-        for stream, place in before[1]:
-            stream.state = place
-        program.write(leaves)
-        made = _in_turn(program.run)
-        program.count_made()
-        for stream, place in streams:
-            stream.state = place
-        recording.again = not program.is_whole  # some of its calls were left out
-        return program if made and program.is_whole else None
 
     def _is_prepared(self, kind: str) -> bool:
         """Whether the optimizer has its arrays, and will do in the next step all that it does in some steps."""
@@ -510,6 +496,12 @@ class Programs:
         constants = [raw(one) for model in models if model._graph is not None for one in model._graph.constants()]
         own = [*state.arrays, *self._gradients(kind), *(self._model.optimizer._memory if kind == "train" else [])]
         return [*own, *constants]
+
+    def _others(self, state: State, kind: str) -> list[np.ndarray]:
+        """Of the arrays that a step changes those that no optimizer does."""
+        own = self._model.optimizer.variables if kind == "train" else []
+        optimized = {id(one) for one in (*own, *self._model._contents().trainable)}
+        return [one.data for one in compress(state.variables, state.is_own) if id(one) not in optimized]
 
     def _gradients(self, kind: str) -> list[np.ndarray]:
         """Where the optimizer has gradients written to."""
@@ -556,7 +548,9 @@ class Programs:
         """
         state = entry.state
         if not self._is_prepared(kind):
-            return run(data)
+            result = run(data)
+            _put_back(state)
+            return result
         if not (state.is_same(self._model) and entry.candidate.fits()):
             entry.start_anew()
             return run(data)

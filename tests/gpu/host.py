@@ -46,6 +46,23 @@ def _compiler() -> str:
 
 
 @functools.cache
+def _header() -> Path:
+    """A folder with the header, compiled ahead, which saves more than half of each source's compilation."""
+    stamp = hashlib.sha1("\0".join([_HEADER.read_text(), _compiler(), *_FLAGS]).encode()).hexdigest()[:20]
+    folder = _folder() / f"header_{stamp}"
+    if not folder.exists():
+        unfinished = folder.with_suffix(f".{os.getpid()}")
+        unfinished.mkdir(exist_ok=True)
+        header = Path(shutil.copy(_HEADER, unfinished))
+        subprocess.run([_compiler(), *_FLAGS, "-x", "c++-header", str(header), "-o", f"{header}.gch"], check=True)
+        try:
+            unfinished.rename(folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(unfinished)
+    return folder
+
+
+@functools.cache
 def _library(code: str) -> Any:
     names = _KERNEL.findall(code)
     body = _DYNAMIC.sub(r"\1* \2 = (\1*)host::dynamic_shared;", code)
@@ -60,7 +77,7 @@ def _library(code: str) -> Any:
     if not made.exists():
         source, unfinished = made.with_suffix(f".{os.getpid()}.cpp"), made.with_suffix(f".{os.getpid()}.so")
         source.write_text(text)
-        command = [_compiler(), *_FLAGS, "-I", str(_HEADER.parent), "-o", str(unfinished), str(source)]
+        command = [_compiler(), *_FLAGS, "-I", str(_header()), "-o", str(unfinished), str(source)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SyntaxError(done.stderr)

@@ -149,7 +149,8 @@ class DeviceArray:
             streams.catch_up()
             held[...] = arr
         else:  # whatever lies there when the stream comes to it
-            stream.put(lambda: np.copyto(held, arr))
+            values = streams.later(arr)
+            stream.put(lambda: np.copyto(held, values()))
 
     # ---- what waits for the device
 

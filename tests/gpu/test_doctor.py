@@ -16,7 +16,6 @@ from minikeras.doctor.cases import KERNELS, LARGE
 from minikeras.doctor.trainings import CLASSES, SIGN, Trained, Training, cnn, lstm, mlp
 from minikeras.kernels import table
 from minikeras.kernels.comparison import Compared, Watched
-from minikeras.kernels.cpu.compiler import store
 from minikeras.kernels.cuda import turned_off
 
 SMALL = [
@@ -30,7 +29,7 @@ xp = recorder._module
 @pytest.fixture(autouse=True)
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine whose GPU nobody has used."""
-    monkeypatch.setattr(store, "folders", lambda: [tmp_path / "nowhere", tmp_path / "cache"])
+    monkeypatch.setattr(turned_off, "path", lambda: tmp_path / "cache" / "gpu.json")
     monkeypatch.setattr(turned_off, "_begun", set())
     monkeypatch.setattr(turned_off, "_off", {})
     monkeypatch.setattr(examination.Examination, "cpu", lambda self: None)

@@ -162,5 +162,5 @@ def test_few_python_calls(name, most):
     for _ in range(6):  # the fifth is a program's
         getattr(model, name)(x, *y, **arguments)
     if kernels.active_device() == "gpu":
-        pytest.skip("on a GPU predictions go through the layers")
+        pytest.skip("Python launches what a GPU does")
     assert calls_of(lambda: getattr(model, name)(x, *y, **arguments)) <= most

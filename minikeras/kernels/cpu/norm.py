@@ -567,9 +567,7 @@ def _has_statistics_of_channels(residual: Any) -> bool:
     return _fit(residual[0], residual[3], residual[4])
 
 
-@override(
-    reference.fixed_norm_grad, "cpu", when=(contiguous_float32("g"), _was_compiled, _has_statistics_of_channels)
-)
+@override(reference.fixed_norm_grad, "cpu", when=(contiguous_float32("g"), _was_compiled, _has_statistics_of_channels))
 def fixed_norm_grad(
     k: Kernels, g: Any, residual: Any, needs: tuple[bool, bool] = (True, True), outs: tuple = (None, None)
 ) -> tuple[Any, Any, Any]:

@@ -76,12 +76,14 @@ class Recording:
 
     Args:
         known: arrays whose memory stays what it is between steps: variables and their like.
-        tables: of no account here, where they lie in memory that calls read anyway.
+        tables, states: of no account here, where tables lie in memory that calls read anyway, and steps end at once.
     """
 
     defers = False  # it is made while it is recorded
 
-    def __init__(self, known: Iterable[np.ndarray] = (), tables: Sequence[np.ndarray] = ()):
+    def __init__(
+        self, known: Iterable[np.ndarray] = (), tables: Sequence[np.ndarray] = (), states: Iterable[np.ndarray] = ()
+    ):
         self.calls: list[NativeCall | PythonCall] = []
         self.spoiled: str | None = None
         self.results: list[np.ndarray] = []  # arrays that NumPy has made

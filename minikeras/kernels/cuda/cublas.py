@@ -108,13 +108,13 @@ class CublasLt:
             if recording is not None:
                 recording.put_off(f"a product of {kind.rows} x {kind.inner} by {kind.columns}")
             product = self._prepared[kind] = self._prepare(kind)
-        pointers = [c_void_p(one.data.ptr) for one in (a, b, out)]
-        beside = None if bias is None else c_void_p(bias.data.ptr)
+        pointers = [None if one is None else c_void_p(one.data.ptr) for one in (a, b, out, bias)]
         if recording is not None:
-            recording.multiplied(kind, (a, b, out, bias), lambda: self._multiply(product, *pointers, beside))
-        self._multiply(product, *pointers, beside)
+            recording.multiplied(kind, (a, b, out, bias), lambda: self._multiply(product, pointers))
+        self._multiply(product, pointers)
 
-    def _multiply(self, product: _Product, a: Any, b: Any, out: Any, bias: Any) -> None:
+    def _multiply(self, product: _Product, pointers: Sequence[Any]) -> None:
+        a, b, out, bias = pointers
         if bias is not None:
             self._call("cublasLtMatmulDescSetAttribute", product.description, c_int(_BIAS), byref(bias), c_size_t(8))
         # the library counts in columns: the transposed result is the product of the transposed matrices, turned around
@@ -132,8 +132,8 @@ class CublasLt:
         scale = _TYPES["f" if single else "d"]
         self._call("cublasLtMatmulDescCreate", byref(description), c_int(compute), c_int(scale))
         for attribute, value in ((_TRANSA, kind.tb), (_TRANSB, kind.ta), (_EPILOGUE, kind.epilogue)):
-            number = c_int32(int(value))
-            self._call("cublasLtMatmulDescSetAttribute", description, c_int(attribute), byref(number), c_size_t(4))
+            told = c_int32(int(value))
+            self._call("cublasLtMatmulDescSetAttribute", description, c_int(attribute), byref(told), c_size_t(4))
         shapes = ((kind.inner, kind.columns), (kind.rows, kind.inner), (kind.rows, kind.columns))
         turned = kind.tb, kind.ta, False
         places = 1, 0, 2  # b stands first
@@ -183,7 +183,7 @@ _bindings: dict[Any, CublasLt | None] = {}
 
 
 def binding(xp: Any) -> CublasLt | None:
-    """That of the device in use, or None where the library is not to be had or turned off: CuPy's products serve then."""
+    """That of the device in use, or None where the library is missing or turned off: CuPy's products serve then."""
     if turned_off.reason("cublaslt"):
         return None
     device = xp, xp.cuda.runtime.getDevice()

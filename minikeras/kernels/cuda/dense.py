@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from minikeras import config
+from minikeras.kernels.arena import current
 from minikeras.kernels.cuda.activation import ACTIVATIONS
 from minikeras.kernels.cuda.cublas import ALONE, WITH_BIAS, Kind, binding
 from minikeras.kernels.cuda.launch import THREADS, Source, each, launch
@@ -53,7 +54,7 @@ def _product(k: Kernels, a: Any, b: Any, out: Any, epilogue: int = ALONE, bias: 
     gaps = _gap(a, batch), _gap(b, batch), _gap(out, batch)
     kind = Kind(
         a.shape[-2], b.shape[-1], a.shape[-1], a.dtype.char, b.dtype.char, out.dtype.char, ta, tb,
-        (step_a, step_b, step_out), batch, gaps, epilogue, config.tf32(),  # type: ignore[arg-type]
+        (step_a, step_b, step_out), batch, gaps, epilogue, current.rounded or config.tf32(),  # type: ignore[arg-type]
         (_aligned(a), _aligned(b), _aligned(out)),
     )  # fmt: skip
     library.multiply(kind, a, b, out, bias)
@@ -122,9 +123,9 @@ def matmul(k: Kernels, a: Any, b: Any) -> Any:
     if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous:  # one product of all rows
         rows = a.reshape(-1, a.shape[-1])
         return k.gemm(rows, b).reshape(*a.shape[:-1], b.shape[-1])
-    spread = [x if x.shape[:-2] in (lead, ()) else k.xp.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (a, b)]
+    first, second = (x if x.shape[:-2] in (lead, ()) else k.xp.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (a, b))
     out = k.empty((*lead, a.shape[-2], b.shape[-1]), a.dtype)
-    return out if _product(k, *spread, out) else k.xp.matmul(a, b)
+    return out if _product(k, first, second, out) else k.xp.matmul(a, b)
 
 
 def _broadcast(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...] | None:

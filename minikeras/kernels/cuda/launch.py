@@ -129,7 +129,7 @@ def launch(
     if recording is None:
         function(grid, block, (0, *given), shared_mem=shared)
         return
-    numbers = [np.uint64(one) if type(one) is Address else one for one in given]
+    numbers: list[Any] = [np.uint64(one) if type(one) is Address else one for one in given]
     addresses = [np.uint64(one.data.ptr) if is_array(one) else one for one in numbers]
 
     def alone() -> None:  # without the arrays: what they hold is to be used again within the step

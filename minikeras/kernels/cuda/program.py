@@ -12,13 +12,14 @@ import math
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
+from minikeras.kernels.arena import current
 from minikeras.kernels.cuda.launch import is_array
-from minikeras.kernels.cuda.recording import GOES_ON, MADE, MOST_STEPS, PLACES, Recording
+from minikeras.kernels.cuda.recording import GOES_ON, MADE, MOST_STEPS, PLACES, STEP, Recording
 
 _MOST_BYTES = 1 << 25  # of a load
 
@@ -56,8 +57,18 @@ class Program:
         width = sum(one.nbytes for one in self.inputs) + sum(one.nbytes for one in self.outputs)
         self.capacity = max(1, min(MOST_STEPS, _MOST_BYTES // max(width, 1)))
         self._copying = self._xp.cuda.Stream(non_blocking=True)
-        self._loads = [_Load(self), _Load(self)]
+        self._loads: list[_Load] = []
+        self._loads += [_Load(self), _Load(self)]
         self._made = 0
+        while _leaving:
+            _wait_for(_leaving.pop()[0])
+
+    def __del__(self) -> None:
+        """Let the device end its work with the memory: within a capture nobody may wait, so it is kept until later."""
+        if current.recording is None:
+            _wait_for(self._loads)
+        else:
+            _leaving.append((self._loads, self._recording))
 
     @property
     def nbytes(self) -> int:
@@ -73,11 +84,6 @@ class Program:
         """Whether the random streams have the keys that they had."""
         return all(source.key == key for source, key, _ in self.drawn)
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether nothing was left out of the last step."""
-        return all(value[0] for value, _ in self._flags)
-
     def write(self, batch: Sequence[Any]) -> None:
         """Put a batch where the next `run` finds it."""
         self._load = self._next_load()
@@ -92,7 +98,7 @@ class Program:
     def run(self) -> int:
         """Make a step on what was written, with the tables as they are; 0 where it was left out."""
         with _undisturbed(), self._drawing(1):
-            self._load.start(1, [table.reshape(1, -1) for table in self._tables])
+            self._load.start(self, 1, [table.reshape(1, -1) for table in self._tables])
             self._made = self._launch(self._load, 1, ())
         return self._made
 
@@ -114,7 +120,7 @@ class Program:
         load = self._next_load()
         load.moving = [load.fill_many(place, array, rows, steps) for place, array in enumerate(arrays)]
         with _undisturbed(), self._drawing(steps):
-            load.start(steps, tables)
+            load.start(self, steps, tables)
             self._made = self._launch(load, steps, results)
         return self._made
 
@@ -155,18 +161,19 @@ class Program:
 
         What CuPy does between them is not among them.  The steps that are made for it change what steps change.
         """
-        cuda, found = self._xp.cuda, []
-        for name, blocks, alone in self._recording.calls:
-            least = math.inf
-            for _ in range(rounds):
+        cuda, calls = self._xp.cuda, self._recording.calls
+        least = [math.inf] * len(calls)
+        for _ in range(rounds):  # in order: done twice, a call may find its own result in the place of what it reads
+            self._recording.block[STEP] = 0  # the first of the steps that were made last, whose batch is there
+            self._recording.goes_on.fill(1.0)
+            for place, (_, _, alone) in enumerate(calls):
                 start, end = cuda.Event(), cuda.Event()
                 start.record()
                 alone()
                 end.record()
                 end.synchronize()
-                least = min(least, cuda.get_elapsed_time(start, end) / 1e3)
-            found.append((name, blocks, least))
-        return found
+                least[place] = min(least[place], cuda.get_elapsed_time(start, end) / 1e3)
+        return [(name, blocks, seconds) for (name, blocks, _), seconds in zip(calls, least, strict=True)]
 
     def explain(self) -> None:
         """There is nothing to explain: no kernel of the device refuses a value."""
@@ -176,8 +183,7 @@ class _Load:
     """What many steps are given, in pinned memory and on the device, and their results there."""
 
     def __init__(self, program: Program):
-        self._program, self._xp = program, program._xp
-        xp = self._xp
+        self._xp = xp = program._xp
         recording, count = program._recording, program.capacity
         self.host = [_pinned(xp, (count, *one.shape), one.dtype) for one in program.inputs]
         self._device = [xp.empty(one.shape, one.dtype) for one in self.host]
@@ -221,10 +227,9 @@ class _Load:
         np.take(array, rows, axis=0, out=into, mode="clip")
         return True
 
-    def start(self, steps: int, tables: Sequence[np.ndarray]) -> None:
+    def start(self, program: Program, steps: int, tables: Sequence[np.ndarray]) -> None:
         """Move the batches of so many steps, which lie in `host`, and their numbers to the device."""
-        program, recording = self._program, self._program._recording
-        copying, now = program._copying, program._xp.cuda.get_current_stream()
+        recording, copying, now = program._recording, program._copying, self._xp.cuda.get_current_stream()
         for host, device, moves in zip(self.host, self._device, self.moving, strict=True):
             if moves:
                 device[:steps].set(host[:steps], stream=copying)
@@ -244,17 +249,34 @@ class _Load:
         self._event = stream.record()
 
 
+_leaving: list[tuple[list[_Load], Recording]] = []  # of programs that were let go of while a step was captured
+
+
+def _wait_for(loads: Sequence[_Load]) -> None:
+    """Wait until the device has no more need of loads; where it does not answer, nothing is to be saved."""
+    for load in loads:
+        with suppress(Exception):
+            load.wait()
+
+
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of this block: a step is launched whole, and counted."""
-    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
+    """Let Ctrl-C wait for the end of this block: steps are launched whole, and counted.
+
+    The signal may reach any thread of the process, so it is not enough that this one holds it back.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    came: list[Any] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(frame))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            handler(signal.SIGINT, came[0])
 
 
 def _pinned(xp: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:

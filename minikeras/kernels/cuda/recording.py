@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from minikeras import kernels
-from minikeras.kernels.arena import Advancing, Arena, current, memory_of
+from minikeras.kernels.arena import Advancing, Arena, constant, current, memory_of
 from minikeras.kernels.cuda.launch import THREADS, Address, Source, each, is_array, launch
 
 LARGE = 1 << 31  # bytes of a step's buffers from which on the time between kernels is next to nothing
@@ -33,6 +33,8 @@ MOST_STEPS = 64  # that one call makes
 STEP, MADE, GOES_ON, ADDRESSES = 0, 1, 2, 3
 PLACES = 1024
 _BYTE = np.dtype("uint8")
+_capturing = threading.Lock()  # which concerns what all threads take pinned memory from
+_OF_OTHERS = "others than our own kernels compute what only some steps do"
 
 SOURCE = Source("""
 // the part that belongs to the step that is next, of an array for many steps, whose address lies in the block
@@ -47,6 +49,24 @@ __global__ void take_part(const whole* block, whole place, unsigned char* out, w
 // and the other way around
 __global__ void give_part(const whole* block, whole place, const unsigned char* from, whole width, whole count) {
   unsigned char* out = (unsigned char*)block[place] + block[0] * width * count;
+  EACH(i, count) {
+    if (width == 16) ((uint4*)out)[i] = ((const uint4*)from)[i];
+    else if (width == 4) ((unsigned*)out)[i] = ((const unsigned*)from)[i];
+    else out[i] = from[i];
+  }
+}
+// a part of the state as it is before the step, which what our launcher does not launch may change
+__global__ void put_aside(const unsigned char* from, unsigned char* out, whole width, whole count) {
+  EACH(i, count) {
+    if (width == 16) ((uint4*)out)[i] = ((const uint4*)from)[i];
+    else if (width == 4) ((unsigned*)out)[i] = ((const unsigned*)from)[i];
+    else out[i] = from[i];
+  }
+}
+// and back again, where the step is left out
+__global__ void put_back(const double* goes_on, const unsigned char* from, unsigned char* out, whole width,
+                         whole count) {
+  if (*goes_on != 0.0) return;
   EACH(i, count) {
     if (width == 16) ((uint4*)out)[i] = ((const uint4*)from)[i];
     else if (width == 4) ((unsigned*)out)[i] = ((const unsigned*)from)[i];
@@ -98,11 +118,12 @@ class Recording:
     Args:
         known: arrays whose memory stays what it is between steps: variables and their like.
         tables: arrays of float64 in the host's memory that hold the step's settings.
+        states: of the known arrays those that not only an optimizer changes.
     """
 
-    defers = True  # nothing is done before `perform`
+    defers = True  # nothing is done before a program does it
 
-    def __init__(self, known: Iterable[Any] = (), tables: Sequence[np.ndarray] = ()):
+    def __init__(self, known: Iterable[Any] = (), tables: Sequence[np.ndarray] = (), states: Iterable[Any] = ()):
         self._k = kernels.active_table()
         self.xp = xp = self._k.xp
         self.spoiled: str | None = None
@@ -116,6 +137,7 @@ class Recording:
         self.outputs: list[tuple[Any, int]] = []
         self.graphs: list[Any] = []  # one after the other
         self._signature: list[tuple] = []
+        self._states = {one.data.ptr: one for one in states if one.size}
         self._known = {memory_of(one).data.ptr for one in self.kept if is_array(one)}
         self.tables = [one for one in tables if one is not None]
         self.flags: dict[int, tuple[np.ndarray, Any]] = {}  # by address, numbers of the host that the device decides
@@ -146,18 +168,29 @@ class Recording:
     # ------------------------------------------------------------ the capture
 
     def __enter__(self) -> Recording:
-        xp = self.xp
-        self._outer, current.recording = current.recording, self
         self._stack = ExitStack()
+        try:
+            self._begin()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _begin(self) -> None:
+        if not _capturing.acquire(blocking=False):
+            self.again = True
+            self.spoil("another thread records a step")
+            raise NotRecorded(self.spoiled)
+        self._stack.callback(_capturing.release)
+        self._outer, current.recording = current.recording, self
         self._stack.callback(self._leave)
         self._stack.enter_context(self._stream)
-        self._stack.enter_context(xp.cuda.using_allocator(self._allocate))
+        self._stack.enter_context(self.xp.cuda.using_allocator(self._allocate))
         self._stack.enter_context(self.arena)
-        self._stack.enter_context(_no_copies(xp))
+        self._stack.enter_context(_no_copies(self.xp))
         self._stream.begin_capture()
         if self.now.size:
             self._launch("take_numbers", self.now.size, (self.block, self.rows, self.now, self.now.size))
-        return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         try:
@@ -204,11 +237,11 @@ class Recording:
 
     def copy(self, array: Any, values: Any) -> None:
         """Let the step end with values in the memory of an array."""
+        self._states[array.data.ptr] = array
         array[...] = values
 
     def _part(self, name: str, array: Any, place: int) -> None:
-        width = next(width for width in (16, 4, 1) if array.nbytes % width == 0 and array.data.ptr % width == 0)
-        count = array.nbytes // width
+        width, count = _units(array)
         self._launch(name, count, (self.block, place, array, width, count))
 
     def _place(self) -> int:
@@ -223,15 +256,16 @@ class Recording:
         for unknown in self._unknown.values():
             self.spoil(f"{unknown} comes from Python code")
         blocks = [count for _, count in self.drawn.values()]
-        places = [self._counters.get(stream) for stream in self.drawn]
+        places = [self._counters[stream] for stream in self.drawn if stream in self._counters]
         first = self._next_place
-        if any(place is None for place in places):  # drawn, but of no use
+        if len(places) < len(self.drawn):
             self.spoil("it draws random numbers elsewhere than on the device")
             return
-        self.first_counter = min(places, default=first)  # type: ignore[type-var]
+        self.first_counter = min(places, default=first)
+        self._keep_states()
         growth = np.zeros(max(first - self.first_counter, 1), "uint64")
         for place, count in zip(places, blocks, strict=True):
-            growth[place - self.first_counter] = count  # type: ignore[operator]
+            growth[place - self.first_counter] = count
         flags = [cell for _, cell in self.flags.values()]  # the last step is one whose flag is 0
         if len(flags) > 1:
             self.spoil("more than one number decides whether it is made")
@@ -240,6 +274,25 @@ class Recording:
         streams = growth.size if self.drawn else 0
         given = self.block, counters, self.fix(self.moved(growth)), streams, flags[0] if flags else None
         launch(self._k, SOURCE, "end_step", _BYTE, 1, 32, given)
+
+    def _keep_states(self) -> None:
+        """Let steps that are left out change nothing: what CuPy and cuBLASLt do in them is done all the same."""
+        if not self.flags:
+            return
+        self._cut()
+        if sum(map(_nodes, self.graphs)) == len(self.calls):
+            return
+        aside = [(array, self.xp.empty(array.shape, array.dtype)) for array in self._states.values()]
+        self.kept += [kept for _, kept in aside]
+        outer, self._where = self._where, 0
+        for array, kept in aside:
+            self._launch("put_back", _units(array)[1], (self.goes_on, kept, array, *_units(array)))
+        self._cut()
+        for array, kept in aside:
+            self._launch("put_aside", _units(array)[1], (array, kept, *_units(array)))
+        self._cut()
+        self.graphs.insert(0, self.graphs.pop())
+        self._where = outer
 
     def _launch(self, name: str, count: int, given: Sequence[Any]) -> None:
         launch(self._k, SOURCE, name, _BYTE, each(count), THREADS, given)
@@ -252,7 +305,7 @@ class Recording:
             self.spoiled = reason
 
     def put_off(self, what: str) -> None:
-        """Give this recording up for something that must happen outside of a capture, and will in the step by the layers.
+        """Give this recording up for what must happen outside of a capture, and will when the layers make the step.
 
         Raises:
             NotRecorded: always.
@@ -276,6 +329,8 @@ class Recording:
 
     def multiplied(self, kind: Any, arrays: Sequence[Any], run: Callable[[], None]) -> None:
         """Note a product, and what makes it alone."""
+        if self._where is not self.goes_on:
+            self.spoil(_OF_OTHERS)
         self._keep(arrays)
         self._signature.append(("product", *kind))
         self.calls.append((f"product of {kind.rows} x {kind.inner} by {kind.columns}", max(kind.batch, 1), run))
@@ -320,7 +375,7 @@ class Recording:
             yield
             self._cut()
             if sum(map(_nodes, self.graphs[graphs:])) != len(self.calls) - calls:
-                self.spoil("CuPy computes what only some steps do")
+                self.spoil(_OF_OTHERS)
         finally:
             self._where = outer
 
@@ -381,7 +436,9 @@ class Recording:
             self._beside.synchronize()
 
     def fix(self, array: Any) -> Any:
-        """An array that was made of Python's numbers: the graph makes it anew, or it was moved to the device."""
+        """An array of Python's numbers: the graph makes it anew, or it has been or will be moved to the device."""
+        if not is_array(array):
+            return constant(array)
         self._unknown.pop(array.data.ptr, None)
         return array
 
@@ -407,10 +464,18 @@ class Recording:
         """Spoil the recording where nobody knows whose memory an array's is."""
         if memory_of(array).data.ptr not in self._known and not self._is_own(array):
             self.spoil(f"an array of shape {array.shape} and type {array.dtype} comes from Python code")
+        elif array.size and not self._is_own(array):  # a variable that is assigned a value
+            self._states[array.data.ptr] = array
 
     def _is_own(self, array: Any) -> bool:
         """Whether memory was taken by the step."""
         return memory_of(array).data.ptr in self._own
+
+
+def _units(array: Any) -> tuple[int, int]:
+    """In parts of how many bytes an array is copied, and how many those are."""
+    width = next(width for width in (16, 4, 1) if array.nbytes % width == 0 and array.data.ptr % width == 0)
+    return width, array.nbytes // width
 
 
 _NODE = re.compile(r'^\s*"graph_\d+_node_\d+"\s*\[', re.M)  # in CUDA's description of a graph

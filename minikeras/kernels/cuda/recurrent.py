@@ -41,6 +41,30 @@ __global__ void rows_added(const T* source, whole source_row, T* target, whole t
 __global__ void steps_dropped(const T* x, const T* factors, T* out, whole time, whole size, whole n) {
   EACH(i, n) out[i] = A(x[i]) * A(factors[i / (time * size) * size + i % size]);
 }
+// Where each gate drops others: (n, time, size) to (gates, n, time, size); and back, where gradients are added up.
+__global__ void gates_dropped(const T* x, const T* factors, T* out, whole time, whole size, whole each, whole n) {
+  EACH(i, n) {
+    whole gate = i / each, e = i % each, state = each / time;
+    out[i] = A(x[e]) * A(factors[gate * state + e / (time * size) * size + e % size]);
+  }
+}
+__global__ void gates_added(const T* x, const T* factors, T* out, whole time, whole size, whole gates, whole each) {
+  EACH(e, each) {
+    A sum = 0;
+    for (whole gate = 0; gate < gates; ++gate)
+      sum += A(x[gate * each + e]) * A(factors[gate * (each / time) + e / (time * size) * size + e % size]);
+    out[e] = sum;
+  }
+}
+// (gates, rows, units) to columns of a matrix, with a bias where there is one
+__global__ void gates_joined(
+    const T* x, const T* bias, T* out, whole out_row, whole rows, whole units, whole gates, whole n) {
+  EACH(i, n) {
+    whole unit = i % units, gate = i / units % gates, row = i / units / gates;
+    A added = bias ? A(bias[gate * units + unit]) : A(0);
+    out[row * out_row + gate * units + unit] = A(x[(gate * rows + row) * units + unit]) + added;
+  }
+}
 __global__ void factors_of_dropout(const unsigned char* mask, double factor, T* out, whole n) {
   EACH(i, n) out[i] = A(mask[i]) * A(T(A(factor)));
 }
@@ -91,6 +115,30 @@ def dropout_factors(k: Kernels, mask: Any, factor: float, dtype: Any) -> Any:
     out = k.empty(mask.shape, dtype)
     launch(k, _ROWS, "factors_of_dropout", dtype, each(mask.size), THREADS, (mask, float(factor), out, mask.size))
     return out
+
+
+def _dropped_by_gate(k: Kernels, x: Any, factors: Any) -> Any:
+    """What is left of (n, time, size) for each gate, (gates, n * time, size)."""
+    (n, time, size), gates = x.shape, len(factors)
+    out = k.empty((gates, n * time, size), x.dtype)
+    arguments = (x, factors, out, time, size, x.size, out.size)
+    launch(k, _ROWS, "gates_dropped", x.dtype, each(out.size), THREADS, arguments)
+    return out
+
+
+def _added_by_gate(k: Kernels, x: Any, factors: Any, shape: tuple[int, ...]) -> Any:
+    """The gradient of `_dropped_by_gate` at (n, time, size)."""
+    out = k.empty(shape, x.dtype)
+    arguments = (x, factors, out, *shape[1:], len(factors), out.size)
+    launch(k, _ROWS, "gates_added", x.dtype, each(out.size), THREADS, arguments)
+    return out
+
+
+def _joined(k: Kernels, x: Any, bias: Any, out: Any) -> None:
+    """Let columns of a matrix, whose rows have no gaps, be those of each gate, plus a bias or None."""
+    gates, rows, units = x.shape
+    arguments = (x, bias, out, out.strides[0] // out.itemsize, rows, units, gates, x.size)
+    launch(k, _ROWS, "gates_joined", x.dtype, each(x.size), THREADS, arguments)
 
 
 # ---- the arithmetic of one unit --------------------------------------------------------------------------------------
@@ -634,7 +682,7 @@ __global__ void reset_first_loop_grad(LOOP_GRAD) {
 
 _HELD = 48 << 10  # bytes of shared memory of a block
 _CACHED = 128 << 10  # of weights that are read at every step
-_TOGETHER = 128  # threads of a block, where a sample has fewer units
+_TOGETHER = 64  # threads of a block, where a sample has fewer units
 _OF_ONE_KERNEL = 1 << 24  # multiplications of a step, beyond which products of their own are faster
 
 
@@ -703,10 +751,10 @@ class _Steps:
         )  # fmt: skip
 
 
-def _by_gate(kernel: Any, gates: int) -> Any:
+def _by_gate(matrix: Any, gates: int) -> Any:
     """The columns of each gate as a matrix of their own."""
-    u = len(kernel)
-    return kernel.reshape(u, -1, u).swapaxes(0, 1)[:gates]
+    rows, columns = matrix.shape
+    return matrix.reshape(rows, gates, columns // gates).swapaxes(0, 1)
 
 
 def _forward(
@@ -723,7 +771,8 @@ def _forward(
     if input_mask is None:
         k.dense(x.reshape(n * t, d), kernel, bias, out=products)
     else:
-        reference.project_by_gate(k, x, kernel, bias, input_mask, products)
+        dropped = _dropped_by_gate(k, x, input_mask)
+        _joined(k, _packed(k, k.matmul(dropped, _by_gate(kernel, len(dropped))), x.dtype), bias, products)
     steps = _Steps(k, kind, numbers, gates, mask, recurrent_mask, order)
     kept = squashed if inner is None else inner
     outputs = _room_for_outputs(steps)
@@ -755,7 +804,7 @@ def _products(steps: _Steps, kernel: Any) -> tuple[Callable, Callable | None]:
         candidate_kernel, candidate = kernel[:, 2 * u :], steps.empty(n, u)
         to_candidate = lambda reset: k.gemm(reset, candidate_kernel, out=candidate)
     if steps.by_gate:
-        parts = _by_gate(kernel, steps.drops)
+        parts = _by_gate(kernel, steps.count)[: steps.drops]
         return (lambda dropped: steps.packed(k.matmul(dropped.reshape(steps.drops, n, u), parts))), to_candidate
     if steps.kind == "reset_first":
         kernel = kernel[:, : 2 * u]
@@ -789,10 +838,9 @@ def _walk(
 
 
 def _backward(
-    kind: str, numbers: tuple[int, int], k: Kernels, r: Any, g_outputs: Any, given: Any, g_states: Any, products: Any,
-    needs_x: bool, biases: Any,
-) -> None:  # fmt: skip
-    """The reference's loop backward: see `Loop` there."""
+    kind: str, numbers: tuple[int, int], k: Kernels, r: Any, g_outputs: Any, given: Any, g_states: Any, products: Any
+) -> None:
+    """All steps backward: from the gradients of the results to those of the products and of the first states."""
     gates, kept = r.saved[-2:] if len(r.saved) > 2 else (r.saved[1], None)
     steps = _Steps(k, kind, numbers, gates, r.mask, r.recurrent_mask, r.order)
     history, cells = r.saved[0], r.saved[1] if kind == "lstm" else None
@@ -808,8 +856,6 @@ def _backward(
     else:
         through = _products_grad(steps, r.recurrent_kernel)
         _walk_back(steps, (history, cells, kept), g_outputs, given, g_states, products, *through)
-    for product, bias in zip(products, biases, strict=False):
-        k.total(product.reshape(-1, steps.count * steps.units), 0, out=bias)
 
 
 def _products_grad(steps: _Steps, kernel: Any) -> tuple[Any, Callable, Callable | None]:
@@ -820,7 +866,7 @@ def _products_grad(steps: _Steps, kernel: Any) -> tuple[Any, Callable, Callable 
         candidate_kernel, at_reset = kernel[:, 2 * u :], steps.empty(n, u)
         from_candidate = lambda g: k.gemm(g, candidate_kernel, tb=True, out=at_reset)
     if steps.by_gate:
-        parts = _by_gate(kernel, steps.drops).swapaxes(1, 2)
+        parts = _by_gate(kernel, steps.count)[: steps.drops].swapaxes(1, 2)
         return product, (lambda g: steps.packed(k.matmul(g.reshape(steps.drops, n, u), parts))), from_candidate
     if steps.kind == "reset_first":
         kernel = kernel[:, : 2 * u]
@@ -946,18 +992,56 @@ def _is_taken_back(residual: Any) -> bool:
     return _cell_of(r) is not None and _are_taken(r.x, arrays, r.mask, r.loop)
 
 
-def _steps_back(k: Kernels, r: Any) -> Any:
-    """A residual whose steps are taken back here."""
+def _gradients(
+    k: Kernels, g_outputs: Any, given: tuple, r: Any, needs_x: bool, outs: tuple[Any, Any, Any]
+) -> tuple[Any, ...]:
+    """Gradients of (x or None, first states, kernel, recurrent kernel, bias or None)."""
     cell = _cell_of(r)
     assert cell is not None
-    return r._replace(loop=(None, partial(_backward, *cell, k)))
+    kind, gates = cell[0], r.saved[2 if cell[0] == "lstm" else 1]
+    n, t, u = gates.shape[0], gates.shape[1], gates.shape[-1]
+    products = [k.empty(gates.shape, gates.dtype) for _ in range(1 + (kind == "gru"))]
+    g_states = [k.empty((n, u), gates.dtype) for _ in given]
+    _backward(*cell, k, r, g_outputs, given, g_states, products)
+    g_rows, g_products = (one.reshape(n * t, _GATES[kind] * u) for one in (products[0], products[-1]))
+    g_bias = None
+    if r.bias is not None:
+        g_bias = k.empty(r.bias.shape, gates.dtype) if outs[2] is None else outs[2]
+        k.total(g_rows, 0, out=g_bias[0] if kind == "gru" else g_bias)
+        if kind == "gru":
+            k.total(g_products, 0, out=g_bias[1])
+    g_x = None
+    if needs_x and r.input_mask is None:
+        g_x = k.gemm(g_rows, r.kernel, tb=True).reshape(r.x.shape)
+    elif needs_x:
+        through = _by_gate(g_rows, _GATES[kind]), _by_gate(r.kernel, _GATES[kind]).swapaxes(1, 2)
+        g_x = _added_by_gate(k, _packed(k, k.matmul(*through), r.x.dtype), r.input_mask, r.x.shape)
+    g_kernel = _kernel_grad(k, _packed(k, r.x, r.x.dtype), g_rows, r.input_mask, outs[0])
+    if kind != "reset_first":
+        return g_x, *g_states, g_kernel, _kernel_grad(k, r.saved[0], g_products, r.recurrent_mask, outs[1]), g_bias
+    g_recurrent = k.empty(r.recurrent_kernel.shape, gates.dtype) if outs[1] is None else outs[1]
+    masks = r.recurrent_mask if r.recurrent_mask is None or r.recurrent_mask.ndim == 2 else r.recurrent_mask[:2]
+    _kernel_grad(k, r.saved[0], g_rows[:, : 2 * u], masks, g_recurrent[:, : 2 * u])
+    k.gemm(r.saved[2].reshape(n * t, u), g_rows[:, 2 * u :], ta=True, out=g_recurrent[:, 2 * u :])
+    return g_x, *g_states, g_kernel, g_recurrent, g_bias
+
+
+def _kernel_grad(k: Kernels, x: Any, g_rows: Any, factors: Any, out: Any) -> Any:
+    """The gradient at the kernel of a product of (n, time, size), maybe dropped on its way, into `out` or a new one."""
+    if factors is None or factors.ndim == 2:
+        entered = x if factors is None else k.drop_steps(x, factors)
+        return k.gemm(entered.reshape(len(g_rows), x.shape[2]), g_rows, ta=True, out=out)
+    out = k.empty((x.shape[2], g_rows.shape[1]), g_rows.dtype) if out is None else out
+    dropped = _dropped_by_gate(k, x, factors).swapaxes(1, 2)
+    _joined(k, _packed(k, k.matmul(dropped, _by_gate(g_rows, len(factors))), x.dtype), None, out)
+    return out
 
 
 @override(reference.simple_rnn_grad, "gpu", when=_is_taken_back)
 def simple_rnn_grad(
     k: Kernels, g_outputs: Any, g_h: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None, None)
 ) -> tuple[Any, ...]:
-    return reference.simple_rnn_grad(k, g_outputs, g_h, _steps_back(k, residual), needs_x, outs)
+    return _gradients(k, g_outputs, (g_h,), residual, needs_x, outs)
 
 
 @override(reference.lstm_grad, "gpu", when=_is_taken_back)
@@ -970,14 +1054,14 @@ def lstm_grad(
     needs_x: bool = True,
     outs: tuple = (None, None, None),
 ) -> tuple[Any, ...]:
-    return reference.lstm_grad(k, g_outputs, g_h, g_c, _steps_back(k, residual), needs_x, outs)
+    return _gradients(k, g_outputs, (g_h, g_c), residual, needs_x, outs)
 
 
 @override(reference.gru_grad, "gpu", when=_is_taken_back)
 def gru_grad(
     k: Kernels, g_outputs: Any, g_h: Any, residual: Any, needs_x: bool = True, outs: tuple = (None, None, None)
 ) -> tuple[Any, ...]:
-    return reference.gru_grad(k, g_outputs, g_h, _steps_back(k, residual), needs_x, outs)
+    return _gradients(k, g_outputs, (g_h,), residual, needs_x, outs)
 
 
 # ---- LSTM whose products are convolutions ----------------------------------------------------------------------------

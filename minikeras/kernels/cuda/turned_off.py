@@ -28,7 +28,7 @@ _SECONDS = 0.8  # after which the part that runs by itself begins with no other 
 _PACKAGE = "minikeras.kernels.cuda"
 
 _off: dict[str, str] = {}  # and why
-_begun: set[str] = set()  # devices that have been looked up in this process
+_begun: set[int] = set()  # the numbers of devices that have been looked up in this process
 
 
 def reason(name: str) -> str | None:
@@ -65,10 +65,11 @@ def begin(xp: Any) -> None:
 
 def begin_on(xp: Any) -> None:
     """The same for any array module."""
-    device = device_of(xp)
-    if device in _begun:
+    number = xp.cuda.runtime.getDevice()
+    if number in _begun:
         return
-    _begun.add(device)
+    _begun.add(number)
+    device = device_of(xp)
     known = _read().get(device)
     if known is not None:
         for name, why in known.items():
@@ -120,7 +121,7 @@ def forget() -> bool:
 
 def reset(xp: Any) -> None:
     """Use everything again on this device, as if it had never been checked, and leave the checks to the caller."""
-    _begun.add(device_of(xp))
+    _begun.add(xp.cuda.runtime.getDevice())
     for name in list(_off):
         table.turn_off(name, "gpu", None)
     _off.clear()

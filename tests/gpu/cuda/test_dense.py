@@ -9,10 +9,12 @@ import pytest
 from gpu.cublaslt import FakeCublasLt
 from gpu.cuda import check
 from gpu.cuda.check import DTYPES, case, numbers, same
+from gpu.recorder import recording_device
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikeras import config
+from minikeras import GradientTape, config, layers, ops
+from minikeras import kernels as k
 from minikeras.kernels import Kernels
 from minikeras.kernels.cuda import cublas
 from minikeras.kernels.cuda import dense as override
@@ -163,6 +165,20 @@ def test_tf32_only_when_asked() -> None:
         config.set_tf32(False)
     with pytest.raises(TypeError, match="must be True or False, got 1"):
         config.set_tf32(1)  # type: ignore[arg-type]
+
+
+def test_numbers_of_two_bytes_are_multiplied_in_tf32_which_has_all_their_bits() -> None:
+    with recording_device():
+        binding = cublas.binding(k.xp)
+        assert binding is not None
+        layer = layers.Dense(23, dtype="mixed_float16")
+        layer.build((None, 29))
+        before = set(binding._prepared)
+        with GradientTape() as tape:
+            loss = ops.sum(layer(np.ones((31, 29), "float32")))
+        tape.gradient(loss, layer.trainable_weights)
+        found = {kind.tf32 for kind in set(binding._prepared) - before}
+    assert found == {True}
 
 
 def test_what_the_library_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,6 +145,24 @@ def test_masked_steps_repeat_what_was_before(kind: str, stepwise: bool) -> None:
         assert not mask.all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("stepwise", [False, True])
+@pytest.mark.parametrize("kind", GATES)
+def test_two_halves_are_the_whole(kind: str, stepwise: bool, dtype: str) -> None:
+    name, columns, u = "gru" if kind == "reset_first" else kind, GATES[kind] * 7, 7
+    options: dict[str, Any] = {"reset_after": kind == "gru"} if name == "gru" else {}
+    weights = [numbers(1, 1, columns, dtype=dtype), numbers(2, u, columns, low=-0.4, high=0.4, dtype=dtype)]
+    x, *weights = (table.to_device(one) for one in (numbers(0, 3, 6, 1, dtype=dtype), *weights))
+    compute = partial(getattr(table, name), **options)
+    with step_by_step(stepwise):
+        whole, *last, _ = compute(x, *[None] * (1 + (kind == "lstm")), *weights, None)
+        first, *states, _ = compute(x[:, :3], *[None] * (1 + (kind == "lstm")), *weights, None)
+        second, *states, _ = compute(x[:, 3:], *states, *weights, None)
+    halves = np.concatenate([first.get(), second.get()], axis=1)
+    for one, other in zip((halves, *[one.get() for one in states]), (whole, *last), strict=True):
+        assert one.tobytes() == other.get().tobytes()
+
+
 @pytest.mark.parametrize("kind", GATES)
 @pytest.mark.parametrize("stepwise", [False, True])
 def test_a_step_that_is_not_a_number_stays_in_its_row_and_masked_ones_nowhere(kind: str, stepwise: bool) -> None:
@@ -317,7 +335,7 @@ def rows(k: Kernels) -> list[Any]:
     k.copy_rows(y, x[:, 1])
     k.add_rows(y, x[:, 2])
     factors = k.dropout_factors(k.to_device(numbers(2, 4, 5) > 0), 1.25, x.dtype)
-    return [x, factors, k.drop_steps(x, factors)]
+    return [x, factors, k.drop_steps(x, factors), *run(k, "gru", 3, 3, 2, 5, dropped="by gate")]
 
 
 @case(override._CELLS)
