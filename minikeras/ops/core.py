@@ -478,11 +478,18 @@ def _segments(segment_ids: Any, num_segments: int | None) -> int:
     return int(segment_ids.max()) + 1 if segment_ids.size else 0
 
 
+def _numbered(segment_ids: Any, count: int) -> Any:
+    """The numbers of segments, -1 for those of none; a GPU, which would take others for them, has none of the rest."""
+    known = segment_ids if k.active_device() != "gpu" else k.xp.where(segment_ids < count, segment_ids, -1)
+    return k.xp.maximum(known, -1)
+
+
 @differentiable(inputs=2, shape=_segment_shape, keras="keras.src.ops.math.SegmentSum")
 def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
     """The sums of the slices along the first axis that have the same segment number: (num_segments, ...).
 
-    A slice of a negative segment number counts nowhere, here and in the other reductions of segments.
+    A slice of a negative segment number counts nowhere, here and in the other reductions of segments; on a GPU, which
+    would have to be waited for to refuse it, also one of a number that is not below `num_segments`.
 
     Args:
         data: tensor whose first axis is cut into segments.
@@ -495,6 +502,8 @@ def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, so
     """
     count, width = _segments(segment_ids, num_segments), math.prod(data.shape[1:])
     places = k.xp.where(segment_ids < 0, count, segment_ids)
+    if k.active_device() == "gpu":
+        places = k.xp.minimum(places, count)
     y = k.embedding_grad(data.reshape(-1, width), places, (count + 1, width)).reshape(count + 1, *data.shape[1:])
     return y[:-1], lambda g, needs: (k.take(_with_none(g), places, 0), None)
 
@@ -510,7 +519,7 @@ def _segment_extreme(data: Any, segment_ids: Any, count: int, sign: int, pick: A
         fill: Any = sign * math.inf
     else:
         fill = np.iinfo(data.dtype).max if sign > 0 else np.iinfo(data.dtype).min
-    places = k.xp.maximum(segment_ids, -1)
+    places = _numbered(segment_ids, count)
     y = k.xp.full((count + 1, *data.shape[1:]), fill, data.dtype)
     pick.at(y, places, data)
 
@@ -587,7 +596,8 @@ def segment_prod(data: Any, segment_ids: Any, num_segments: int | None = None, s
     >>> ops.segment_prod([3.0, 2.0, 5.0], [0, 0, 1]).numpy().tolist()
     [6.0, 5.0]
     """
-    places, count = k.xp.maximum(segment_ids, -1), _segments(segment_ids, num_segments) + 1
+    count = _segments(segment_ids, num_segments) + 1
+    places = _numbered(segment_ids, count - 1)
     y = _products(data, places, count)
 
     def vjp(g: Any, needs: Any) -> Any:

@@ -522,7 +522,8 @@ def _known(x: Any, key: tuple, ndim: int) -> Any:
         return None
     picking = [place for place, part in enumerate(key) if hasattr(part, "dtype") or isinstance(part, int)]
     axes = len([part for part in key if part is not None and part is not Ellipsis])
-    known, axis, before = None, 0, 0
+    known: Any = None
+    axis = before = 0
     for place, part in enumerate(key):
         if hasattr(part, "dtype"):
             one = known_places(part, x.shape[axis])

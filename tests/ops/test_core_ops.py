@@ -81,6 +81,16 @@ def test_segments() -> None:
     np.testing.assert_array_equal(ops.segment_max(data, nowhere, 2), [[2, 3], [-np.inf, -np.inf]])
     np.testing.assert_array_equal(ops.segment_min(data, nowhere, 2), [[2, 3], [np.inf, np.inf]])
     np.testing.assert_array_equal(ops.segment_prod(data, nowhere, 2), [[2, 3], [1, 1]])
+    beyond = np.array([5, 0, -2])
+    for name in ("sum", "max", "min", "prod"):
+        reduce = getattr(ops, f"segment_{name}")
+        if kernels.active_device() == "gpu":
+            np.testing.assert_array_equal(reduce(data, beyond, 2), reduce(data, nowhere, 2))
+            gradient = grad(lambda x, reduce=reduce: ops.sum(reduce(x, ops.convert_to_tensor(beyond), 2)[0]))
+            np.testing.assert_array_equal(gradient(ops.convert_to_tensor(data)), [[0, 0], [1, 1], [0, 0]])
+        else:
+            with pytest.raises(IndexError):
+                reduce(data, beyond, 2)
 
 
 def test_top_k_and_in_top_k() -> None:
