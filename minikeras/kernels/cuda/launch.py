@@ -65,6 +65,11 @@ class Source:
         """The kernels in it."""
         return [found[2] for found in _KERNEL.finditer(self.text)]
 
+    @property
+    def parameters(self) -> dict[str, int]:
+        """How many parameters each kernel has in the text."""
+        return {found[2]: found[3].count(",") + 1 for found in _KERNEL.finditer(self.text)}
+
     @cached_property
     def own(self) -> str:
         """The text as it is compiled."""

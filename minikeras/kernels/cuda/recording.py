@@ -157,8 +157,13 @@ class Recording:
         self.rows = self.block[PLACES:].view("float64")
         self.goes_on = self.block[GOES_ON : GOES_ON + 1].view("float64")
         self._where: Any = self.goes_on
-        for name in SOURCE.names:  # while nothing is captured
-            SOURCE.function(xp, name, _BYTE, {})
+        self._load_kernels()
+
+    def _load_kernels(self) -> None:
+        """Launch the kernels of this file, left out, while nothing is captured: a driver may load them only then."""
+        nothing = self.xp.zeros(1, "float64")
+        for name, count in SOURCE.parameters.items():
+            SOURCE.function(self.xp, name, _BYTE, {})((1,), (32,), (nothing, *[0] * count))
 
     def _allocate(self, size: int) -> Any:
         memory = self.pool.malloc(size)
