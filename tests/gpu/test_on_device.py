@@ -13,12 +13,13 @@ from gpu.workouts import BATCH, WORKOUTS, Workout, bench, compare, reference_ker
 from minikeras import kernels as k
 from minikeras import layers, saving, tree, utils
 from minikeras.doctor.cases import KERNELS
+from minikeras.doctor.examination import examine
 from minikeras.kernels.comparison import Bench
 
 pytestmark = pytest.mark.gpu
 
 SAMPLES = 4 * BATCH - 3
-TOLERANCE = {"float16": 2e-2, "float32": 2e-5, "float64": 1e-10}
+TOLERANCE = {"float32": 2e-5, "float64": 1e-10}  # numbers of two bytes are the doctor's, beside a reference in float32
 every_workout = pytest.mark.parametrize("workout", WORKOUTS, ids=str)
 
 
@@ -43,12 +44,19 @@ def test_every_override_gives_what_the_reference_gives(kernels: Callable[[Bench]
     compare(overridden, expected, TOLERANCE[dtype], TOLERANCE[dtype])
 
 
+def test_the_doctor_finds_nothing() -> None:
+    import cupy
+
+    lines: list[str] = []
+    assert examine(lines.append, cupy) == 0, "\n".join(lines)
+
+
 def test_random_bits_are_the_same() -> None:
     def draws() -> list[Any]:
         shape = (33, 7)
         return [
             k.random_bits(3, 2**64 - 3, 100),
-            *[k.uniform(4, 5, shape, dtype) for dtype in TOLERANCE],
+            *[k.uniform(4, 5, shape, dtype) for dtype in ("float16", *TOLERANCE)],
             k.dropout_mask(5, 6, shape, 0.3),
         ]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import cupy
 import numpy as np
 import pytest
+from gpu import streams
 from gpu.recorder import DeviceArray, recording_device
 from gpu.streams import StreamCaptureError
 from table_cases import check_use, registered
@@ -114,6 +116,29 @@ def test_arrays_are_not_joined_by_cupy_within_a_capture(name: str) -> None:
             with pytest.raises(StreamCaptureError, match="Invalidated"):
                 stream.end_capture()
             assert joined.shape == (2, 2, 3)
+
+
+def test_cupy_has_what_the_stand_in_has_of_streams() -> None:
+    for name in vars(streams.cuda):
+        assert hasattr(cupy.cuda, name), name
+    for name in vars(streams.cuda.runtime):
+        assert hasattr(cupy.cuda.runtime, name), name
+    pairs = [(streams.Stream, cupy.cuda.Stream), (streams.Event, cupy.cuda.Event), (streams.Graph, cupy.cuda.Graph)]
+    for ours, theirs in [*pairs, (streams.MemoryPool, cupy.cuda.MemoryPool)]:
+        asked = {name for name in vars(ours) if not name.startswith("_")}
+        assert {name for name in asked - OF_THE_STAND_IN if not hasattr(theirs, name)} == set()
+
+
+OF_THE_STAND_IN = {
+    "put",
+    "run_to",
+    "reach",
+    "stream",
+    "place",
+    "time",
+    "limit",
+    "launches",
+}  # and nobody asks for
 
 
 def test_kernels_from_outside_are_used_on_the_device() -> None:
