@@ -188,17 +188,22 @@ def _update(k: Kernels, name: str, p: Any, *arguments: Any) -> None:
     launch(k, _UPDATES, name, p.dtype, fours(p.size), THREADS, (p, *arguments, p.size))
 
 
-@override(reference.sgd, "gpu", when=contiguous_numbers("p", "g"))
+def _alike(first: str, *others: str) -> tuple[Condition, ...]:
+    """Whether arrays are contiguous, of one type of floats, and as long: kernels do not look."""
+    return contiguous_numbers(first, *others), same_shape(first, *others)
+
+
+@override(reference.sgd, "gpu", when=_alike("p", "g"))
 def sgd(k: Kernels, p: Any, g: Any, lr: Any) -> None:
     _update(k, "sgd", p, g, *number(lr))
 
 
-@override(reference.sgd_momentum, "gpu", when=contiguous_numbers("p", "g", "v"))
+@override(reference.sgd_momentum, "gpu", when=_alike("p", "g", "v"))
 def sgd_momentum(k: Kernels, p: Any, g: Any, v: Any, lr: Any, momentum: float, nesterov: bool = False) -> None:
     _update(k, "sgd_momentum", p, g, v, *number(lr), float(momentum), bool(nesterov))
 
 
-@override(reference.rmsprop, "gpu", when=contiguous_numbers("p", "g", "v", "momentum_buffer", "average_gradient"))
+@override(reference.rmsprop, "gpu", when=_alike("p", "g", "v", "momentum_buffer", "average_gradient"))
 def rmsprop(
     k: Kernels, p: Any, g: Any, v: Any, lr: Any, rho: float, epsilon: float, momentum: float, momentum_buffer: Any,
     average_gradient: Any,
@@ -207,7 +212,7 @@ def rmsprop(
     _update(k, "rmsprop", p, g, v, *number(lr), *constants, momentum_buffer, average_gradient)
 
 
-@override(reference.adam, "gpu", when=contiguous_numbers("p", "g", "m", "v", "vhat"))
+@override(reference.adam, "gpu", when=_alike("p", "g", "m", "v", "vhat"))
 def adam(
     k: Kernels, p: Any, g: Any, m: Any, v: Any, alpha: Any, beta_1: float, beta_2: float, epsilon: float, vhat: Any,
     amount: Any,
@@ -217,24 +222,24 @@ def adam(
     _update(k, "adam", p, g, m, v, vhat, *number(alpha), decays, *number(amount), *constants)
 
 
-@override(reference.adagrad, "gpu", when=contiguous_numbers("p", "g", "total"))
+@override(reference.adagrad, "gpu", when=_alike("p", "g", "total"))
 def adagrad(k: Kernels, p: Any, g: Any, total: Any, lr: Any, epsilon: float) -> None:
     _update(k, "adagrad", p, g, total, *number(lr), float(epsilon))
 
 
-@override(reference.adadelta, "gpu", when=contiguous_numbers("p", "g", "squares", "steps"))
+@override(reference.adadelta, "gpu", when=_alike("p", "g", "squares", "steps"))
 def adadelta(k: Kernels, p: Any, g: Any, squares: Any, steps: Any, lr: Any, rho: float, epsilon: float) -> None:
     _update(k, "adadelta", p, g, squares, steps, *number(lr), float(rho), float(epsilon))
 
 
-@override(reference.adamax, "gpu", when=contiguous_numbers("p", "g", "m", "norm"))
+@override(reference.adamax, "gpu", when=_alike("p", "g", "m", "norm"))
 def adamax(
     k: Kernels, p: Any, g: Any, m: Any, norm: Any, alpha: Any, beta_1: float, beta_2: float, epsilon: float
 ) -> None:
     _update(k, "adamax", p, g, m, norm, *number(alpha), float(beta_1), float(beta_2), float(epsilon))
 
 
-@override(reference.nadam, "gpu", when=contiguous_numbers("p", "g", "m", "v"))
+@override(reference.nadam, "gpu", when=_alike("p", "g", "m", "v"))
 def nadam(
     k: Kernels, p: Any, g: Any, m: Any, v: Any, lr: Any, of_mean: Any, of_gradient: Any, correction: Any,
     beta_1: float, beta_2: float, epsilon: float,
@@ -243,12 +248,12 @@ def nadam(
     _update(k, "nadam", p, g, m, v, *numbers, float(beta_1), float(beta_2), float(epsilon))
 
 
-@override(reference.lion, "gpu", when=contiguous_numbers("p", "g", "m"))
+@override(reference.lion, "gpu", when=_alike("p", "g", "m"))
 def lion(k: Kernels, p: Any, g: Any, m: Any, lr: Any, beta_1: float, beta_2: float) -> None:
     _update(k, "lion", p, g, m, *number(lr), float(beta_1), float(beta_2))
 
 
-@override(reference.ftrl, "gpu", when=contiguous_numbers("p", "g", "total", "linear"))
+@override(reference.ftrl, "gpu", when=_alike("p", "g", "total", "linear"))
 def ftrl(
     k: Kernels, p: Any, g: Any, total: Any, linear: Any, lr: Any, power: float, l1: float, l2: float,
     shrinkage: float, beta: float,
@@ -262,7 +267,7 @@ def decay(k: Kernels, p: Any, amount: Any) -> None:
     _update(k, "decay", p, *number(amount))
 
 
-@override(reference.ema, "gpu", when=(contiguous_numbers("average", "p"), same_shape("average", "p")))
+@override(reference.ema, "gpu", when=_alike("average", "p"))
 def ema(k: Kernels, average: Any, p: Any, momentum: Any) -> None:
     _update(k, "ema", average, p, *number(momentum))
 
@@ -272,12 +277,12 @@ def clip_by_value(k: Kernels, g: Any, limit: float) -> None:
     _update(k, "clip_by_value", g, float(limit))
 
 
-@override(reference.add_up, "gpu", when=(contiguous_numbers("total", "g"), same_shape("total", "g")))
+@override(reference.add_up, "gpu", when=_alike("total", "g"))
 def add_up(k: Kernels, total: Any, g: Any) -> None:
     _update(k, "add_up", total, g)
 
 
-@override(reference.take_mean, "gpu", when=(contiguous_numbers("total", "out"), same_shape("total", "out")))
+@override(reference.take_mean, "gpu", when=_alike("total", "out"))
 def take_mean(k: Kernels, total: Any, count: int, out: Any) -> None:
     _update(k, "take_mean", total, out, float(count))
 
@@ -287,7 +292,7 @@ def scale(k: Kernels, g: Any, factor: Any) -> None:
     _update(k, "scale", g, *number(factor))
 
 
-@override(reference.without_negative, "gpu", when=(contiguous_numbers("w", "out"), same_shape("w", "out")))
+@override(reference.without_negative, "gpu", when=_alike("w", "out"))
 def without_negative(k: Kernels, w: Any, out: Any = None) -> Any:
     out = k.empty(w.shape, w.dtype) if out is None else out
     _update(k, "without_negative", w, out)
@@ -458,7 +463,7 @@ def clip_by_norm(k: Kernels, arrays: Sequence[Any], limit: float, together: bool
             launch(k, _NORMS, "scale_to_norm", g.dtype, min(each(g.size), _MOST_SUMS), THREADS, arguments)
 
 
-@override(reference.lamb, "gpu", when=contiguous_numbers("p", "g", "m", "v"))
+@override(reference.lamb, "gpu", when=_alike("p", "g", "m", "v"))
 def lamb(
     k: Kernels, p: Any, g: Any, m: Any, v: Any, lr: Any, correction_1: Any, correction_2: Any, beta_1: float,
     beta_2: float, epsilon: float,

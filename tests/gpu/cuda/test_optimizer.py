@@ -378,3 +378,14 @@ def vectors(k: Kernels) -> list[Any]:
     state = [k.to_device(numbers(seed, *shape, low=0.5)) for seed, shape in enumerate(shapes)]
     k.adafactor(*state, 0.1, 0.3, 1e-30, 1e-3, 1)
     return [*results, *state]
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "ftrl at rest"])  # which looks at nothing
+def test_arrays_that_do_not_fit_are_refused(name: str) -> None:
+    """A kernel would read past the end of the shorter one."""
+    kernel, slots, options = CASES[name]
+    names = ARGUMENTS.get(kernel, ["p", "g"]) + (slots if kernel != "ema" else [])
+    state = {key: gpu.to_device(value) for key, value in state_for(names, 40, "float32").items()}
+    for short in names[1:]:
+        with pytest.raises(ValueError, match=r"broadcast|shape|operands"):
+            getattr(gpu, kernel)(**{**state, short: state[short][:7]}, **options)
