@@ -3,7 +3,7 @@
     python .ci/matrix.py FOLDER [COMBINATION ...]
 
 FOLDER takes the virtual environments.  A combination is `3.12-oldest` or `3.13-newest`; without any, all are run but
-that of the running Python with the newest NumPy, which README's own commands are.  Each runs a twelfth of the tests,
+that of the running Python with the newest NumPy, which README's own commands are.  Each runs an eighth of the tests,
 another one than the last.
 
 The newest NumPy is what pip chooses.  The oldest is the lower bound in pyproject.toml, or the first release after it
@@ -26,7 +26,7 @@ from typing import NamedTuple
 PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PROMISED = {name.rpartition(" ")[2] for name in PROJECT["classifiers"] if re.search(r":: Python :: 3\.\d+$", name)}
 OLDEST_PYTHON = int(PROJECT["requires-python"].removeprefix(">=3."))
-SHARES = 12  # into so many parts the tests are cut; each combination takes the next one
+SHARES = 8  # into so many parts the tests are cut; each combination takes the next one
 RELEASES = 12  # of NumPy after the lower bound in which wheels for a Python are looked for
 
 PROBE = """
