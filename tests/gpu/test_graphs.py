@@ -20,6 +20,7 @@ import pytest
 from gpu import recorder, streams
 
 import minikeras as keras
+from benchmarks.keras_models import compiled as network_of_the_benchmarks
 from minikeras import kernels as k
 from minikeras import layers, ops, optimizers
 from minikeras.kernels.cuda import launch, program, turned_off
@@ -542,3 +543,20 @@ def test_what_calls_take_is_measured_on_the_steps_own_batch() -> None:
     assert "sum_counts" in names and names[-1] == "end_step"
     assert "sum_counts" in repr(first.program())
     fit(first, second, x=indices)
+
+
+@pytest.mark.parametrize("name", ["mlp", "gru", "transformer", "agent", "writer", "autoencoder"])
+def test_networks_of_the_benchmarks_are_programs(name: str) -> None:
+    """Nothing in them is for the layers: neither in a step of training nor in a prediction."""
+    rng = np.random.default_rng(0)
+    keras.utils.set_random_seed(1)
+    model = network_of_the_benchmarks(keras, name)
+    shape = (2, *[12 if size is None else size for size in model.input_shape[1:]])
+    outputs = (2, *[12 if size is None else size for size in model.output_shape[1:]])
+    words = name == "writer"
+    x = rng.integers(0, 90, shape).astype("int32") if words else rng.normal(size=shape).astype("float32")
+    y = rng.integers(0, 90, shape) if words else np.eye(outputs[-1], dtype="float32")[rng.integers(0, 2, 2)]
+    for _ in range(7):
+        model.train_on_batch(x, y)
+        model.predict_on_batch(x)
+    assert [model._programs.why(kind) for kind in ("train", "predict")] == [None, None]
