@@ -14,7 +14,10 @@ keras = pytest.importorskip("keras")
 # ours on purpose: what Keras does not have, and what Keras 2 has
 OURS = {
     "": {"GradientTape", "autodiff", "data", "grad", "kernels", "value_and_grad"},
-    "config": {"DTypePolicy", "device", "kernels", "set_device", "set_kernels", "standardize_dtype"},
+    "config": {
+        *("DTypePolicy", "device", "gpu_memory_limit", "kernels", "set_device", "set_gpu_memory_limit", "set_kernels"),
+        *("set_tf32", "standardize_dtype", "tf32"),
+    },
     "datasets": {"digits"},
     "layers": {"LocallyConnected1D", "LocallyConnected2D", "ThresholdedReLU"},
     "losses": {
