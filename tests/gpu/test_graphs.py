@@ -438,7 +438,8 @@ def test_ctrl_c_in_the_midst_of_many_steps(helpers: int, many: bool, monkeypatch
             os.kill(os.getpid(), signal.SIGINT)
             sum(range(100_000))  # Python looks for signals now and then
 
-    handler = signal.getsignal(signal.SIGINT)
+    before, handler = signal.getsignal(signal.SIGINT), signal.default_int_handler
+    signal.signal(signal.SIGINT, handler)  # what is started in the background of a shell has none
     monkeypatch.setattr(streams.Graph, "launch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         if many:
@@ -450,6 +451,7 @@ def test_ctrl_c_in_the_midst_of_many_steps(helpers: int, many: bool, monkeypatch
     for thread in threads:
         thread.join()
     assert signal.getsignal(signal.SIGINT) is handler
+    signal.signal(signal.SIGINT, before)
     steps = 12 if many else 1
     assert len(launches) == steps and int(first.optimizer.iterations) == READY + steps
     for start in range(0, 8 * steps, 8):
