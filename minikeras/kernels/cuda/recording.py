@@ -37,41 +37,33 @@ _capturing = threading.Lock()  # which concerns what all threads take pinned mem
 _OF_OTHERS = "others than our own kernels compute what only some steps do"
 
 SOURCE = Source("""
-// the part that belongs to the step that is next, of an array for many steps, whose address lies in the block
-__global__ void take_part(const whole* block, whole place, unsigned char* out, whole width, whole count) {
-  const unsigned char* from = (const unsigned char*)block[place] + block[0] * width * count;
+// so many units of 16, 4 or 1 bytes
+__device__ void copy(const unsigned char* from, unsigned char* out, whole width, whole count) {
   EACH(i, count) {
     if (width == 16) ((uint4*)out)[i] = ((const uint4*)from)[i];
     else if (width == 4) ((unsigned*)out)[i] = ((const unsigned*)from)[i];
     else out[i] = from[i];
   }
+}
+// the part that belongs to the step that is next, of an array for many steps, whose address lies in the block
+__global__ void take_part(const whole* block, whole place, unsigned char* out, whole width, whole count) {
+  const unsigned char* from = (const unsigned char*)block[place] + block[0] * width * count;
+  copy(from, out, width, count);
 }
 // and the other way around
 __global__ void give_part(const whole* block, whole place, const unsigned char* from, whole width, whole count) {
   unsigned char* out = (unsigned char*)block[place] + block[0] * width * count;
-  EACH(i, count) {
-    if (width == 16) ((uint4*)out)[i] = ((const uint4*)from)[i];
-    else if (width == 4) ((unsigned*)out)[i] = ((const unsigned*)from)[i];
-    else out[i] = from[i];
-  }
+  copy(from, out, width, count);
 }
 // a part of the state as it is before the step, which what our launcher does not launch may change
 __global__ void put_aside(const unsigned char* from, unsigned char* out, whole width, whole count) {
-  EACH(i, count) {
-    if (width == 16) ((uint4*)out)[i] = ((const uint4*)from)[i];
-    else if (width == 4) ((unsigned*)out)[i] = ((const unsigned*)from)[i];
-    else out[i] = from[i];
-  }
+  copy(from, out, width, count);
 }
 // and back again, where the step is left out
 __global__ void put_back(const double* goes_on, const unsigned char* from, unsigned char* out, whole width,
                          whole count) {
   if (*goes_on != 0.0) return;
-  EACH(i, count) {
-    if (width == 16) ((uint4*)out)[i] = ((const uint4*)from)[i];
-    else if (width == 4) ((unsigned*)out)[i] = ((const unsigned*)from)[i];
-    else out[i] = from[i];
-  }
+  copy(from, out, width, count);
 }
 // the step's row of numbers
 __global__ void take_numbers(const whole* block, const double* rows, double* out, whole count) {
@@ -266,16 +258,16 @@ class Recording:
         if len(places) < len(self.drawn):
             self.spoil("it draws random numbers elsewhere than on the device")
             return
-        self.first_counter = min(places, default=first)
+        start = min(places, default=first)
         self._keep_states()
-        growth = np.zeros(max(first - self.first_counter, 1), "uint64")
+        growth = np.zeros(max(first - start, 1), "uint64")
         for place, count in zip(places, blocks, strict=True):
-            growth[place - self.first_counter] = count
+            growth[place - start] = count
         flags = [cell for _, cell in self.flags.values()]  # the last step is one whose flag is 0
         if len(flags) > 1:
             self.spoil("more than one number decides whether it is made")
             return
-        counters = self.block[self.first_counter :].view("uint64")
+        counters = self.block[start:].view("uint64")
         streams = growth.size if self.drawn else 0
         given = self.block, counters, self.fix(self.moved(growth)), streams, flags[0] if flags else None
         launch(self._k, SOURCE, "end_step", _BYTE, 1, 32, given)
