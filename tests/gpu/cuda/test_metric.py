@@ -180,6 +180,10 @@ def matches(k: Kernels) -> list[Any]:
     found += [k.places_of_largest(output), k.equal_matches(target, output), k.threshold_matches(target, output, 0.5)]
     found += [total := k.to_device(np.zeros(())), counts := k.to_device(np.zeros(1)), k.ratio(output, target)]
     k.add_to_mean(total, None, target)
+    for size in (200, 900):  # of several warps, whose totals of values and of weights take turns
+        values, weights = k.to_device(numbers(1, size)), k.to_device(numbers(2, size, low=0.1))
+        found += [sums := k.to_device(np.zeros(())), number := k.to_device(np.zeros(()))]
+        k.add_to_mean(sums, number, values, weights)
     many = k.to_device(numbers(0, 5000))
     k.add_confusion((counts, None, None, None), many, many, None, None, (0.5,))
     return found
